@@ -1,0 +1,99 @@
+"""What an encoder is: the protocol, the embeddings it returns, and the pixels it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Embeddings: TypeAlias = npt.NDArray[np.float32]
+"""(n, dim) float32, rows of unit L2 norm: a dot product is a cosine in [-1, 1]."""
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""(n, size, size, 3) uint8 RGB, resized and cropped, not yet normalised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """From an upright RGB picture to the square an encoder reads. Picklable: decode workers hold one.
+
+    Attributes:
+        size: side of the square, pixels.
+        mode: `shortest` scales the short side to `size` and crops the middle (CLIP); `squash` scales
+            both sides to `size` (SigLIP); `longest` fits the long side and pads with `fill`.
+        interpolation: resampling filter.
+        fill: grey level 0..255 of the padding in mode `longest`.
+    Source: open_clip `image_transform` (inference branch), of which this is the part before ToTensor.
+    """
+
+    size: int
+    mode: Literal["shortest", "squash", "longest"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill: int = 0
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Return (size, size, 3) uint8."""
+        resample = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+        size = self.size
+        width, height = image.size
+        if self.mode == "squash":
+            image = image.resize((size, size), resample)
+        elif self.mode == "shortest":
+            # torchvision: the long side is truncated, the crop offset rounded half to even.
+            if (width if width <= height else height) != size:
+                if width <= height:
+                    new = (size, max(size, int(size * height / width)))
+                else:
+                    new = (max(size, int(size * width / height)), size)
+                image = image.resize(new, resample)
+            width, height = image.size
+            left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+            image = image.crop((left, top, left + size, top + size))
+        else:
+            scale = size / max(width, height)
+            new = (max(1, round(width * scale)), max(1, round(height * scale)))
+            canvas = Image.new("RGB", (size, size), (self.fill, self.fill, self.fill))
+            canvas.paste(image.resize(new, resample), ((size - new[0]) // 2, (size - new[1]) // 2))
+            image = canvas
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+class Encoder(Protocol):
+    """Pictures and words into one space. The one place that normalises."""
+
+    @property
+    def spec(self) -> str:
+        """What `load_encoder` takes to get this encoder again."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over weights + preprocessing + normalisation + dim: equal means comparable embeddings."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def preprocess(self) -> Preprocess: ...
+
+    def encode_pixels(self, pixels: Pixels) -> Embeddings:
+        """Return one embedding per square, in the order given; pixels come from `preprocess`."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        """Return one embedding per image; images are RGB, upright, any size."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Return one embedding per text; long texts are cut at the encoder's context length."""
+
+
+def normalize(vectors: npt.NDArray[np.floating]) -> Embeddings:
+    """Return the rows scaled to unit L2 norm, float32. Rows with NaN or Inf stay so: the caller rejects them."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
