@@ -1,0 +1,41 @@
+"""Pictures and words to embeddings: the room's door.
+
+Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder shipped in the package),
+`specs` (what a person may type), `store` (the cache folder), `tokens` (tokenizers without torch),
+`onnx_runtime` (exported towers), `hub` (where weights are), `openclip` (torch), `export` (torch to ONNX),
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`).
+
+Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
+from encoders.errors import (
+    EncoderDamagedError,
+    EncoderError,
+    EncoderMismatchError,
+    EncoderUnavailableError,
+    PixseekError,
+    UsageError,
+)
+from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
+
+__all__ = [
+    "AutoChoice",
+    "Embeddings",
+    "Encoder",
+    "EncoderDamagedError",
+    "EncoderError",
+    "EncoderInfo",
+    "EncoderMismatchError",
+    "EncoderUnavailableError",
+    "Pixels",
+    "PixseekError",
+    "Preprocess",
+    "UsageError",
+    "list_encoders",
+    "load_encoder",
+    "normalize",
+    "resolve_auto",
+]
