@@ -1,0 +1,552 @@
+"""pixseek: the command line. The only place that prints, exits or reads the environment.
+
+Each command reads as parse, call, print; `terminal` knows how answers look. Everything heavy is imported
+inside the command that needs it, so that `pixseek --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import terminal
+
+if TYPE_CHECKING:
+    from encoders import Encoder
+    from indexer import Index, Space
+    from search import Hit, Searcher
+
+EXIT_CODES = {
+    "UsageError": 2,
+    "IndexMissingError": 10,
+    "IndexLockedError": 11,
+    "EncoderError": 12,
+    "IndexDamagedError": 13,
+    "IndexNewerError": 13,
+    "IndexStorageError": 14,
+}
+UNEXPECTED, USAGE, SOME_FAILED, DAMAGED, OUTPUT_FAILED = 1, 2, 3, 13, 14
+
+app = typer.Typer(
+    name="pixseek",
+    help="Find any picture by what it shows.\n\n"
+    "pixseek index FOLDER, then pixseek search 'a dog on a beach' or pixseek similar photo.jpg.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+IndexDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        help="Where the index lives (default: $PIXSEEK_INDEX, else the user data folder).",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+EncoderSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPEC",
+        help="builtin, auto, or a model such as ViT-B-32/laion2b_s34b_b79k (see: pixseek encoders).",
+        show_default=False,
+    ),
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Accept weights in pickle format (read as data only).")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
+Print0 = Annotated[
+    bool, typer.Option("-0", "--print0", help="Print exact paths, each ended by NUL (for xargs -0).")
+]
+PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print paths without scores.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Show thumbnails in the terminal.")]
+
+
+# --- making the index
+
+
+@app.command()
+def index(
+    folders: Annotated[list[str], typer.Argument(metavar="FOLDER...", show_default=False)],
+    index_dir: IndexDir = None,
+    encoder: EncoderSpec = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes that decode pictures.", show_default=False),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again, not only changed ones.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try files that failed before once more.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget files that are gone, even when many vanished at once.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another process updates the index.")
+    ] = False,
+    allow_pickle: AllowPickle = False,
+    offline: Offline = False,
+) -> None:
+    """Index folders of pictures; run it again to take up what changed."""
+    from indexer import index_folders
+
+    target = _index_dir(index_dir)
+    paths = [_folder(folder) for folder in folders]
+    with _stopping() as stopping, terminal.progress_bar(quiet=quiet or as_json) as show:
+        report = index_folders(
+            paths,
+            index_dir=target,
+            encoder=_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
+            workers=workers,
+            verify=verify,
+            retry_failed=retry_failed,
+            prune=prune,
+            wait_s=None if not wait else float("inf"),
+            on_progress=show,
+            stop=stopping.event,
+        )
+    for problem in report.problems:
+        terminal.note(problem)
+    if as_json:
+        terminal.document(report)
+    if report.stopped:
+        done = report.indexed + report.unchanged + report.renamed + report.failed
+        terminal.note(f"stopped, {done:,} of {report.scanned:,} done; run the same command again to go on")
+        raise typer.Exit(stopping.exit_code)
+    if not (quiet or as_json):
+        terminal.note(
+            f"indexed {report.indexed:,}, unchanged {report.unchanged:,}, renamed {report.renamed:,}, "
+            f"removed {report.removed:,}, failed {report.failed:,} in {report.seconds:.1f} s"
+        )
+        if report.partial:
+            terminal.note(f"{terminal.count(report.partial, 'picture')} damaged but readable in part")
+        if report.failed:
+            terminal.note(
+                f"{terminal.count(report.failed, 'file')} could not be indexed; why: pixseek failures"
+            )
+    if report.failed or report.problems:
+        raise typer.Exit(SOME_FAILED)
+
+
+# --- asking it
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the picture shows; - reads stdin.")],
+    k: Limit = 10,
+    index_dir: IndexDir = None,
+    encoder: EncoderSpec = None,
+    as_json: AsJson = False,
+    print0: Print0 = False,
+    paths_only: PathsOnly = False,
+    preview: Preview = False,
+    allow_pickle: AllowPickle = False,
+    offline: Offline = False,
+) -> None:
+    """Find pictures by a sentence."""
+    from search import clean_text
+
+    if text == "-":
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    question = clean_text(text)
+    with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
+        hits = searcher.search_text(question, k) if searcher else []
+        _answer(text, opened, hits, as_json=as_json, print0=print0, paths_only=paths_only, preview=preview)
+
+
+@app.command()
+def similar(
+    picture: Annotated[
+        str, typer.Argument(metavar="PATH|URL|-", help="A picture file, an address, or stdin.")
+    ],
+    k: Limit = 10,
+    index_dir: IndexDir = None,
+    encoder: EncoderSpec = None,
+    exclude_self: Annotated[
+        bool, typer.Option("--exclude-self", help="Leave out the picture itself when it is in the index.")
+    ] = False,
+    as_json: AsJson = False,
+    print0: Print0 = False,
+    paths_only: PathsOnly = False,
+    preview: Preview = False,
+    allow_pickle: AllowPickle = False,
+    offline: Offline = False,
+) -> None:
+    """Find pictures that look like another one."""
+    from search import load_picture
+
+    with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
+        hits: list[Hit] = []
+        query = load_picture(
+            os.fsencode(picture),
+            stdin=sys.stdin.buffer,
+            min_side=searcher.image_size if searcher else 1,
+            offline=offline,
+        )
+        if searcher:
+            exclude = {query.path} if exclude_self and query.path else set()
+            hits = searcher.search_image(query.image, k, exclude=exclude)
+        _answer(picture, opened, hits, as_json=as_json, print0=print0, paths_only=paths_only, preview=preview)
+
+
+@contextmanager
+def _searcher(
+    index_dir: Path | None, spec: str | None, *, allow_pickle: bool, offline: bool
+) -> Iterator[tuple[Index, Searcher | None]]:
+    """Return the open index and its searcher; no searcher when the index is empty."""
+    from indexer import Index
+    from search import Searcher
+
+    with Index.open(_index_dir(index_dir)) as opened:
+        if opened.space is None:
+            yield opened, None
+        else:
+            choose = _chooser(spec, allow_pickle=allow_pickle, offline=offline)
+            yield opened, Searcher(opened, choose(opened.space))
+
+
+def _answer(
+    question: str,
+    opened: Index,
+    hits: list[Hit],
+    *,
+    as_json: bool,
+    print0: bool,
+    paths_only: bool,
+    preview: bool,
+) -> None:
+    for warning in opened.warnings:
+        terminal.note(warning)
+    if not hits:
+        terminal.note("the index is empty; fill it with: pixseek index FOLDER")
+    if as_json:
+        terminal.document(
+            {
+                "query": question,
+                "encoder": opened.space.spec if opened.space else None,
+                "count": len(hits),
+                "hits": hits,
+            }
+        )
+        return
+    show = _previewer() if preview and not print0 else None
+    for hit, output in zip(hits, terminal.hit_lines(hits, print0=print0, paths_only=paths_only), strict=True):
+        terminal.write(output)
+        if show:
+            terminal.write(show(hit))
+
+
+def _previewer() -> Callable[[Hit], bytes] | None:
+    """Return what draws a hit, or None (and why, on stderr) when stdout is no terminal."""
+    if not sys.stdout.isatty():
+        terminal.note("--preview needs a terminal; showing names only")
+        return None
+    from preview import Previewer
+
+    previewer = Previewer.for_terminal(dict(os.environ), os.get_terminal_size(sys.stdout.fileno()))
+    return lambda hit: previewer.draw(hit.path, hit.region)
+
+
+# --- looking after it
+
+
+@app.command()
+def status(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
+    """Show what the index holds."""
+    from indexer import Index
+
+    with Index.open(_index_dir(index_dir)) as opened:
+        state, warnings = opened.status(), list(opened.warnings)
+    for warning in warnings:
+        terminal.note(warning)
+    if as_json:
+        terminal.document(state)
+        return
+    for name, value in terminal.jsonable(state).items():
+        terminal.line(f"{name}: {terminal.visible(str(value))}")
+
+
+@app.command()
+def failures(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
+    """List the files that could not be indexed, and why."""
+    from indexer import Index
+
+    with Index.open(_index_dir(index_dir)) as opened:
+        failed = list(opened.failures())
+    if as_json:
+        terminal.document({"count": len(failed), "failures": failed})
+        return
+    for failure in failed:
+        terminal.write(terminal.name_for_stdout(failure.path) + b"\t" + failure.reason.encode() + b"\n")
+    if not failed:
+        terminal.note("no failures")
+
+
+@app.command()
+def check(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
+    """Look for damage; changes nothing."""
+    from indexer import check as check_index
+
+    report = check_index(_index_dir(index_dir))
+    if as_json:
+        terminal.document(report)
+    else:
+        for problem in report.problems:
+            terminal.line(terminal.visible(f"{problem.kind}: {problem.where}: {problem.remedy}"))
+        terminal.note("the index is sound" if report.ok else "the index is damaged; run: pixseek repair")
+    if not report.ok:
+        raise typer.Exit(DAMAGED)
+
+
+@app.command()
+def repair(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
+    """Rebuild what can be rebuilt, and list what must be indexed again."""
+    from indexer import repair as repair_index
+
+    _print_report(repair_index(_index_dir(index_dir)), as_json=as_json)
+
+
+@app.command()
+def prune(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without this, only show.")] = False,
+    index_dir: IndexDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget files that are gone and give their space back; shows only, until --apply."""
+    from indexer import prune as prune_index
+
+    _print_report(prune_index(_index_dir(index_dir), apply=apply), as_json=as_json)
+    if not (apply or as_json):
+        terminal.note("nothing was changed; to do it: pixseek prune --apply")
+
+
+@app.command()
+def backup(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new file or folder.")],
+    index_dir: IndexDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the index to one place, safely even while it is being updated."""
+    from indexer import backup as backup_index
+
+    made = backup_index(_index_dir(index_dir), Path(target))
+    if as_json:
+        terminal.document({"path": os.fsencode(made)})
+    else:
+        terminal.write(terminal.name_for_stdout(os.fsencode(made)) + b"\n")
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """List the encoders worth knowing."""
+    from encoders import list_encoders
+
+    known = list_encoders(cache_dir=_cache_dir())
+    if as_json:
+        terminal.document({"count": len(known), "encoders": known})
+        return
+    width = max(len(encoder.spec) for encoder in known)
+    for encoder in known:
+        here = "ready" if encoder.exported else "cached" if encoder.cached else "-"
+        terminal.line(f"{encoder.spec:{width}}  {here:6}  {encoder.note}")
+
+
+def _print_report(report: object, *, as_json: bool) -> None:
+    if as_json:
+        terminal.document(report)
+        return
+    for name, value in terminal.jsonable(report).items():
+        if isinstance(value, list):
+            terminal.line(f"{name}: {len(value):,}")
+            for member in value:
+                terminal.line("  " + terminal.visible(str(member)))
+        else:
+            terminal.line(f"{name}: {terminal.visible(str(value))}")
+
+
+# --- what the commands share
+
+
+def _index_dir(asked: Path | None) -> Path:
+    if asked is not None:
+        return asked
+    if from_environment := os.environ.get("PIXSEEK_INDEX"):
+        return Path(from_environment)
+    import platformdirs
+
+    return platformdirs.user_data_path("pixseek", appauthor=False) / "index"
+
+
+def _cache_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("pixseek", appauthor=False) / "encoders"
+
+
+def _folder(name: str) -> bytes:
+    from encoders import UsageError
+
+    if not name:
+        raise UsageError("an empty folder name; say which folder to index, . is this one")
+    return os.fsencode(name)
+
+
+def _chooser(asked: str | None, *, allow_pickle: bool, offline: bool) -> Callable[[Space | None], Encoder]:
+    """Return what picks the encoder: the one asked for, else the index's own, else the best one here."""
+
+    def choose(space: Space | None) -> Encoder:
+        from encoders import load_encoder, resolve_auto
+
+        spec = asked
+        if spec in (None, "auto"):
+            if space is not None:
+                spec = space.spec
+            else:
+                choice = resolve_auto(cache_dir=_cache_dir(), offline=offline)
+                spec = choice.spec
+                if choice.notice:
+                    terminal.note(choice.notice)
+        assert spec is not None
+        loaded = load_encoder(spec, cache_dir=_cache_dir(), allow_pickle=allow_pickle, offline=offline)
+        if notice := getattr(loaded, "notice", None):
+            terminal.note(notice)
+        return loaded
+
+    return choose
+
+
+class _Stopping:
+    """What a signal asked for: `event` is set by the first one, the second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal_number: int = signal.SIGINT
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal_number
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.event.is_set():
+            terminal.restore()
+            os._exit(128 + number)  # committed work is safe by design; nothing else is worth waiting for
+        self.signal_number = number
+        self.event.set()
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stopping]:
+    """Turn SIGINT, SIGTERM and SIGHUP into a wish to stop; one that is ignored (nohup) stays ignored."""
+    stopping = _Stopping()
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stopping)
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- the way in and the way out
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            terminal.line(f"pixseek {version('pixseek')}")
+        except PackageNotFoundError:
+            terminal.line("pixseek (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback when something goes wrong (any position).")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run pixseek and exit with a code of the table in the README."""
+    arguments = sys.argv[1:]
+    options_end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:options_end]
+    arguments = [word for word in arguments[:options_end] if word != "--debug"] + arguments[options_end:]
+    code = _run(arguments or ["--help"], debug=debug)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = code or OUTPUT_FAILED
+    sys.exit(code if arguments else USAGE)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    try:
+        returned = app(args=arguments, prog_name="pixseek", standalone_mode=False)
+        return returned if isinstance(returned, int) else 0
+    except terminal.OutputClosed:
+        return 0
+    except terminal.OutputFailed as error:
+        terminal.note(str(error))
+        return OUTPUT_FAILED
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer's answer to `pixseek --help | head -1`
+            return 0
+        return error.code if isinstance(error.code, int) else UNEXPECTED
+    except KeyboardInterrupt:
+        terminal.note("stopped")
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print one line about an error and return its exit code."""
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "pixseek"
+        terminal.note(f"{error.format_message().rstrip('.')}; see: {command} --help")
+        return error.exit_code
+    for kind in type(error).__mro__:
+        if kind.__name__ in EXIT_CODES and kind.__module__.partition(".")[0] in ("encoders", "indexer"):
+            terminal.note(str(error))
+            return EXIT_CODES[kind.__name__]
+    terminal.note(f"unexpected {type(error).__name__}: {error}; please report it with the output of --debug")
+    return UNEXPECTED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What was asked: a clean sentence, or a picture from a path, stdin or an address."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from encoders import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Far beyond any encoder's context (77 tokens of CLIP, 8,192 of the longest known): the rest is never read.
+MAX_TEXT_CHARACTERS = 50_000
+# The largest query file that is read into memory, bytes; a 200-megapixel RAW has about 250 MB.
+MAX_PICTURE_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPicture:
+    """A picture to look for.
+
+    Attributes:
+        image: RGB, upright, with at least `min_side` pixels on its short side where the file has them.
+        path: absolute path when it came from a file, as `Hit.path` has it; None for stdin and addresses.
+    """
+
+    image: Image.Image
+    path: bytes | None = None
+
+
+def clean_text(text: str) -> str:
+    """Return the sentence with controls as spaces, lone surrogates dropped, blanks joined, length capped.
+
+    Raises:
+        UsageError: nothing is left.
+    """
+    text = text[: 2 * MAX_TEXT_CHARACTERS].encode("utf-8", "ignore").decode("utf-8")
+    text = "".join(character if character >= " " and character != "\x7f" else " " for character in text)
+    text = " ".join(text.split())[:MAX_TEXT_CHARACTERS]
+    if not text:
+        raise UsageError('the query is blank; say what the picture shows: pixseek search "a dog on a beach"')
+    return text
+
+
+def load_picture(
+    source: bytes, *, min_side: int, stdin: IO[bytes] | None = None, offline: bool = False
+) -> QueryPicture:
+    """Return the picture that `source` names.
+
+    Args:
+        source: a path, an http(s) address, or `-` for stdin.
+        min_side: pixels of the short side that are needed; a larger picture may be decoded smaller.
+        stdin: where `-` reads from.
+        offline: refuse addresses.
+    Raises:
+        UsageError: it cannot be read or is no picture; the message is one line.
+    """
+    scheme = source.partition(b"://")[0].lower() if b"://" in source else b""
+    path = None
+    if source == b"-":
+        if stdin is None:
+            raise UsageError("- reads a picture from standard input, and there is none")
+        name, data = "standard input", _read_limited(stdin, "standard input")
+    elif scheme in (b"http", b"https"):
+        from search.fetch import fetch_picture
+
+        name = source.decode("utf-8", "replace")
+        if offline:
+            raise UsageError(f"{name}: --offline allows no address; give a file")
+        data = fetch_picture(name)
+    else:
+        name = os.fsdecode(source)
+        if scheme and not Path(name).exists():
+            raise UsageError(f"{name}: only http and https addresses can be fetched")
+        data = _read_file(name)
+        path = os.path.abspath(source)  # not resolved: the index keeps names as the walk met them
+    return QueryPicture(_decode(data, name, min_side), path)
+
+
+def _read_file(name: str) -> bytes:
+    if not name or "\0" in name:
+        raise UsageError("an empty name; give a picture file, an address, or - for standard input")
+    try:
+        # O_NONBLOCK: a FIFO without a writer must not hang; what is not a regular file is refused below.
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with open(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise UsageError(f"{name} is a folder; give one picture, or index it: pixseek index {name}")
+            if not stat.S_ISREG(mode):
+                raise UsageError(f"{name} is not a regular file; to read a pipe, use -")
+            return _read_limited(file, name)
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {os.strerror(error.errno or 0)}") from None
+
+
+def _read_limited(file: IO[bytes], name: str) -> bytes:
+    try:
+        data = file.read(MAX_PICTURE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {os.strerror(error.errno or 0)}") from None
+    if len(data) > MAX_PICTURE_BYTES:
+        raise UsageError(f"{name} is larger than {MAX_PICTURE_BYTES // 1024**2} MB")
+    if not data:
+        raise UsageError(f"{name} is empty; give a picture")
+    return data
+
+
+def _decode(data: bytes, name: str, min_side: int) -> Image.Image:
+    from indexer import ImageError, decode
+
+    try:
+        picture = decode(data, min_side=min_side)
+    except ImageError as error:
+        raise UsageError(f"{name} cannot be used as a query picture: {error}") from None
+    # A panorama comes with tiles; the whole picture is the question.
+    whole = [image for region, image in picture.frames if region is None]
+    image: Image.Image = whole[0] if whole else picture.frames[0][1]
+    return image
