@@ -263,7 +263,11 @@ def _previewer() -> Callable[[Hit], bytes] | None:
     from preview import Previewer
 
     previewer = Previewer.for_terminal(dict(os.environ), os.get_terminal_size(sys.stdout.fileno()))
-    return lambda hit: previewer.draw(hit.path, hit.region)
+    return lambda hit: previewer.draw(
+        hit.path,
+        region=hit.region,
+        full_size=(hit.width, hit.height) if hit.width and hit.height else None,
+    )
 
 
 # --- looking after it

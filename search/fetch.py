@@ -77,35 +77,42 @@ def _get(parts: SplitResult, deadline: float) -> tuple[int, str | None, bytes | 
     assert parts.hostname is not None
     port = parts.port or (443 if parts.scheme == "https" else 80)
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S)
-    connection.sock = _connect(parts.hostname, port, deadline)
+    # http.client forgets the socket of an answer that ends with the connection, so it is held here.
+    held = [_connect(parts.hostname, port, deadline)]
     # A time-out counts from byte to byte; a server that drips one every few seconds meets this one.
-    watchdog = threading.Timer(_left(deadline), _hang_up, [connection])
+    watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, [held])
     watchdog.daemon = True
     watchdog.start()
     try:
         if parts.scheme == "https":
             context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
+            wrapped = context.wrap_socket(
+                held[0], server_hostname=parts.hostname, do_handshake_on_connect=False
+            )
+            held[0] = wrapped
+            wrapped.do_handshake()
+        connection.sock = held[0]
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"User-Agent": "pixseek", "Accept": "image/*", "Accept-Encoding": "identity"}
         connection.request("GET", target, headers=headers)
-        response = connection.getresponse()
-        if response.status in _REDIRECTS:
-            return response.status, response.getheader("Location"), None
-        if response.status != 200:
-            return response.status, None, None
-        body = _body(response)
+        with connection.getresponse() as response:
+            if response.status in _REDIRECTS:
+                return response.status, response.getheader("Location"), None
+            if response.status != 200:
+                return response.status, None, None
+            body = _body(response)
         _left(deadline)  # what a hang-up cut short is no picture
         return 200, None, body
     finally:
         watchdog.cancel()
         connection.close()
+        held[0].close()
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
+def _hang_up(held: list[socket.socket]) -> None:
     try:
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    except (OSError, AttributeError):
+        held[0].shutdown(socket.SHUT_RDWR)
+    except OSError:
         pass
 
 

@@ -144,7 +144,8 @@ class Searcher:
                 f"encoder {self._encoder.spec} returned an embedding that is not of unit length; "
                 "it is broken, choose another: pixseek encoders"
             )
-        return rows[0]
+        query: Embedding = rows[0]
+        return query
 
     def _search(self, query: Embedding, k: int, exclude: frozenset[bytes] = frozenset()) -> list[Hit]:
         if k < 1:
