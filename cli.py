@@ -106,23 +106,35 @@ def index(
     offline: Offline = False,
 ) -> None:
     """Index folders of pictures; run it again to take up what changed."""
-    from indexer import index_folders
+    from indexer import IndexLockedError, index_folders
 
-    target = _index_dir(index_dir)
     paths = [_folder(folder) for folder in folders]
-    with _stopping() as stopping, terminal.progress_bar(quiet=quiet or as_json) as show:
-        report = index_folders(
-            paths,
-            index_dir=target,
-            encoder=_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
-            workers=workers,
-            verify=verify,
-            retry_failed=retry_failed,
-            prune=prune,
-            wait_s=None if not wait else float("inf"),
-            on_progress=show,
-            stop=stopping.event,
-        )
+    told = False
+    with _stopping() as stopping:
+        while True:
+            try:
+                with terminal.progress_bar(quiet=quiet or as_json) as show:
+                    report = index_folders(
+                        paths,
+                        index_dir=_index_dir(index_dir),
+                        encoder=_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
+                        workers=workers,
+                        verify=verify,
+                        retry_failed=retry_failed,
+                        prune=prune,
+                        on_progress=show,
+                        stop=stopping.event,
+                    )
+                break
+            except IndexLockedError as locked:
+                if not wait:
+                    raise
+                if not told:
+                    terminal.note(f"waiting for {locked.holder}")
+                    told = True
+                # Waited for here and not below, so that Ctrl-C works meanwhile.
+                if stopping.event.wait(0.2):
+                    raise typer.Exit(stopping.exit_code) from None
     for problem in report.problems:
         terminal.note(problem)
     if as_json:
@@ -263,11 +275,7 @@ def _previewer() -> Callable[[Hit], bytes] | None:
     from preview import Previewer
 
     previewer = Previewer.for_terminal(dict(os.environ), os.get_terminal_size(sys.stdout.fileno()))
-    return lambda hit: previewer.draw(
-        hit.path,
-        region=hit.region,
-        full_size=(hit.width, hit.height) if hit.width and hit.height else None,
-    )
+    return lambda hit: previewer.draw(hit.path, hit.region)
 
 
 # --- looking after it
@@ -285,13 +293,21 @@ def status(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     if as_json:
         terminal.document(state)
         return
-    for name, value in terminal.jsonable(state).items():
-        terminal.line(f"{name}: {terminal.visible(str(value))}")
+    space = state.space
+    terminal.line(f"index     {terminal.visible(os.fsencode(state.folder))}")
+    terminal.line(f"encoder   {space.spec} ({space.fingerprint[:12]})" if space else "encoder   none yet")
+    for number, root in enumerate(state.roots):
+        terminal.line(f"{'' if number else 'folders':10}{terminal.visible(root)}")
+    partial = f", {state.partial:,} of them readable only in part" if state.partial else ""
+    terminal.line(f"pictures  {state.files:,}{partial}")
+    terminal.line(f"failed    {state.failed:,}{' (why: pixseek failures)' if state.failed else ''}")
+    terminal.line(f"frames    {state.frames:,}")
+    terminal.line(f"on disk   {terminal.size(state.catalog_bytes + state.snapshot_bytes)}")
 
 
 @app.command()
 def failures(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
-    """List the files that could not be indexed, and why."""
+    """List the files that could not be indexed, or only in part, and why."""
     from indexer import Index
 
     with Index.open(_index_dir(index_dir)) as opened:
@@ -300,23 +316,27 @@ def failures(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
         terminal.document({"count": len(failed), "failures": failed})
         return
     for failure in failed:
-        terminal.write(terminal.name_for_stdout(failure.path) + b"\t" + failure.reason.encode() + b"\n")
+        reason = terminal.visible(("in part only: " if failure.partial else "") + failure.reason)
+        terminal.write(terminal.name_for_stdout(failure.path) + b"\t" + reason.encode() + b"\n")
     if not failed:
         terminal.note("no failures")
 
 
 @app.command()
 def check(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
-    """Look for damage; changes nothing."""
+    """Read the whole index and look for damage; changes nothing."""
     from indexer import check as check_index
 
     report = check_index(_index_dir(index_dir))
     if as_json:
-        terminal.document(report)
+        terminal.document({"ok": report.ok, "rows": report.rows, "problems": report.problems})
     else:
         for problem in report.problems:
-            terminal.line(terminal.visible(f"{problem.kind}: {problem.where}: {problem.remedy}"))
-        terminal.note("the index is sound" if report.ok else "the index is damaged; run: pixseek repair")
+            terminal.line(
+                terminal.visible(f"{problem.kind}: {problem.where}; mend it with: {problem.remedy}")
+            )
+        verdict = "the index is sound" if report.ok else "the index is damaged; run: pixseek repair"
+        terminal.note(f"{verdict} ({terminal.count(report.rows, 'row')} read)")
     if not report.ok:
         raise typer.Exit(DAMAGED)
 
@@ -326,7 +346,19 @@ def repair(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     """Rebuild what can be rebuilt, and list what must be indexed again."""
     from indexer import repair as repair_index
 
-    _print_report(repair_index(_index_dir(index_dir)), as_json=as_json)
+    report = repair_index(_index_dir(index_dir))
+    if as_json:
+        terminal.document(report)
+        return
+    for path in report.to_encode:
+        terminal.write(terminal.name_for_stdout(path) + b"\n")
+    if report.set_aside:
+        terminal.note(f"the damaged catalog was kept as {report.set_aside}")
+    terminal.note(
+        f"{terminal.count(report.kept, 'embedding')} sound, {terminal.count(report.lost_rows, 'row')} lost"
+    )
+    if report.to_encode or report.lost_rows:
+        terminal.note("to take up again what was lost, run pixseek index with the same folders")
 
 
 @app.command()
@@ -335,17 +367,23 @@ def prune(
     index_dir: IndexDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forget files that are gone and give their space back; shows only, until --apply."""
+    """Give back the space of pictures that are gone; only shows, until --apply."""
     from indexer import prune as prune_index
 
-    _print_report(prune_index(_index_dir(index_dir), apply=apply), as_json=as_json)
-    if not (apply or as_json):
+    report = prune_index(_index_dir(index_dir), apply=apply)
+    if as_json:
+        terminal.document(report)
+        return
+    terminal.line(
+        f"{'removed' if apply else 'would remove'} {terminal.count(report.embeddings, 'embedding')}"
+    )
+    if report.embeddings and not apply:
         terminal.note("nothing was changed; to do it: pixseek prune --apply")
 
 
 @app.command()
 def backup(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new file or folder.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A new folder.")],
     index_dir: IndexDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -372,19 +410,6 @@ def encoders(as_json: AsJson = False) -> None:
     for encoder in known:
         here = "ready" if encoder.exported else "cached" if encoder.cached else "-"
         terminal.line(f"{encoder.spec:{width}}  {here:6}  {encoder.note}")
-
-
-def _print_report(report: object, *, as_json: bool) -> None:
-    if as_json:
-        terminal.document(report)
-        return
-    for name, value in terminal.jsonable(report).items():
-        if isinstance(value, list):
-            terminal.line(f"{name}: {len(value):,}")
-            for member in value:
-                terminal.line("  " + terminal.visible(str(member)))
-        else:
-            terminal.line(f"{name}: {terminal.visible(str(value))}")
 
 
 # --- what the commands share

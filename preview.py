@@ -69,15 +69,12 @@ class Previewer:
     def draw(
         self,
         path: bytes,
-        *,
-        region: tuple[int, int, int, int] | None = None,
-        full_size: tuple[int, int] | None = None,
+        region: tuple[float, float, float, float] | None = None,
     ) -> bytes:
         """Return what shows the file, ending in a line feed; one line in words when it cannot be shown.
 
         Args:
-            region: (x, y, width, height) of the part to show, pixels of the upright picture.
-            full_size: (width, height) of the upright picture, to place the region.
+            region: (x, y, width, height) of the part to show, as fractions of the upright picture.
         """
         if self.protocol == "off":
             return b""
@@ -85,10 +82,14 @@ class Previewer:
             from search import load_picture
 
             image = load_picture(path, min_side=self.rows * _CELL[1]).image.convert("RGB")
-            if region and full_size:
-                x, y = image.width / full_size[0], image.height / full_size[1]
+            if region:
                 left, top, width, height = region
-                box = (int(left * x), int(top * y), int((left + width) * x), int((top + height) * y))
+                box = (
+                    left * image.width,
+                    top * image.height,
+                    (left + width) * image.width,
+                    (top + height) * image.height,
+                )
                 image = image.crop(box)
             columns, rows = self._cells(image)
             return _DRAW[self.protocol](image, columns, rows)

@@ -100,9 +100,7 @@ def _get(parts: SplitResult, deadline: float) -> tuple[int, str | None, bytes | 
                 return response.status, response.getheader("Location"), None
             if response.status != 200:
                 return response.status, None, None
-            body = _body(response)
-        _left(deadline)  # what a hang-up cut short is no picture
-        return 200, None, body
+            return 200, None, _body(response, deadline)
     finally:
         watchdog.cancel()
         connection.close()
@@ -171,7 +169,8 @@ def is_public(address: str) -> bool:
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
-def _body(response: http.client.HTTPResponse) -> bytes:
+def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    _left(deadline)
     kind = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
     if (
         kind
@@ -189,6 +188,7 @@ def _body(response: http.client.HTTPResponse) -> bytes:
         body += piece
         if len(body) > MAX_BYTES:
             raise too_large
+    _left(deadline)  # what the watchdog cut short is no picture
     if response.length:
         raise OSError("the connection broke off")
     if not body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -67,24 +67,34 @@ class Hit:
         score: cosine in [-1, 1], higher is closer.
         path: absolute, as the file system has it.
         timestamp_ms: where in a video; None for a still.
-        region: (x, y, width, height) in pixels of the upright picture when a part of it matched best.
-        width, height: upright size of the picture, pixels.
-        taken_at: ISO 8601 without time zone unless the picture has one; None when it does not say.
+        region: (x, y, width, height) as fractions of the upright picture when a part of it matched best.
+        width, height: pixels of the upright original.
+        taken_at: ISO 8601, without time zone unless the picture names one; None when it does not say.
+        status: `ok`, or `partial` when only a part of the picture could be decoded.
     """
 
     rank: int
     score: float
     path: bytes
     timestamp_ms: int | None
-    region: tuple[int, int, int, int] | None
-    width: int | None
-    height: int | None
-    format: str | None
+    region: tuple[float, float, float, float] | None
+    width: int
+    height: int
+    format: str
+    size_bytes: int
     taken_at: str | None
     camera: str | None
+    lens: str | None
+    latitude: float | None
+    longitude: float | None
+    caption: str | None
+    keywords: tuple[str, ...]
     status: str
     file_id: int
     frame_id: int
+
+
+_FROM_RECORD = tuple(field.name for field in fields(Hit) if field.name not in ("rank", "score"))
 
 
 class Searcher:
@@ -161,21 +171,7 @@ class Searcher:
                 break
             fetch *= 4
         return [
-            Hit(
-                rank=rank,
-                score=score,
-                path=record.path,
-                timestamp_ms=record.timestamp_ms,
-                region=record.region,
-                width=record.width,
-                height=record.height,
-                format=record.format,
-                taken_at=_iso(record.taken_at),
-                camera=record.camera,
-                status=record.status,
-                file_id=record.file_id,
-                frame_id=record.frame_id,
-            )
+            Hit(rank=rank, score=score, **{name: getattr(record, name) for name in _FROM_RECORD})
             for rank, (score, record) in enumerate(best[:k], start=1)
         ]
 
@@ -194,9 +190,3 @@ class Searcher:
                     best[record.file_id] = (score, record)
         found = [pair for pair in best.values() if pair[1].path not in exclude]
         return sorted(found, key=lambda pair: (-pair[0], pair[1].path, pair[1].frame_id))
-
-
-def _iso(moment: Any) -> str | None:
-    if moment is None or isinstance(moment, str):
-        return moment
-    return str(moment.isoformat())
