@@ -16,6 +16,8 @@ Embeddings: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """(n, size, size, 3) uint8 RGB, resized and cropped, not yet normalised."""
 
+_MAX_RESIZED_PIXELS = 64_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
@@ -36,30 +38,40 @@ class Preprocess:
     fill: int = 0
 
     def __call__(self, image: Image.Image) -> Pixels:
-        """Return (size, size, 3) uint8."""
+        """Return (size, size, 3) uint8, equal to open_clip's pixels for every shape."""
         resample = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
         size = self.size
         width, height = image.size
         if self.mode == "squash":
             image = image.resize((size, size), resample)
         elif self.mode == "shortest":
-            # torchvision: the long side is truncated, the crop offset rounded half to even.
-            if (width if width <= height else height) != size:
-                if width <= height:
-                    new = (size, max(size, int(size * height / width)))
-                else:
-                    new = (max(size, int(size * width / height)), size)
-                image = image.resize(new, resample)
-            width, height = image.size
-            left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-            image = image.crop((left, top, left + size, top + size))
+            image = self._shortest(image, resample)
         else:
-            scale = size / max(width, height)
-            new = (max(1, round(width * scale)), max(1, round(height * scale)))
+            ratio = max(width / size, height / size)
+            new = (max(1, round(width / ratio)), max(1, round(height / ratio)))
             canvas = Image.new("RGB", (size, size), (self.fill, self.fill, self.fill))
             canvas.paste(image.resize(new, resample), ((size - new[0]) // 2, (size - new[1]) // 2))
             image = canvas
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+    def _shortest(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
+        """Scale the short side to `size`, crop the middle. torchvision: the long side is truncated to an
+        int, the crop offset rounded half to even."""
+        size = self.size
+        width, height = image.size
+        if width <= height:
+            new = (size, max(size, int(size * height / width)))
+        else:
+            new = (max(size, int(size * width / height)), size)
+        left, top = round((new[0] - size) / 2.0), round((new[1] - size) / 2.0)
+        if new[0] * new[1] > _MAX_RESIZED_PIXELS:
+            # A 1 x 30,000 line would pass through gigabytes: resample only the part that is kept.
+            across, down = width / new[0], height / new[1]
+            box = (left * across, top * down, (left + size) * across, (top + size) * down)
+            return image.resize((size, size), resample, box=box)
+        if min(width, height) != size:
+            image = image.resize(new, resample)
+        return image.crop((left, top, left + size, top + size))
 
 
 class Encoder(Protocol):
@@ -71,7 +83,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over weights + preprocessing + normalisation + dim: equal means comparable embeddings."""
+        """Hex sha256 over weights, preprocessing, normalisation and dim; equal: comparable embeddings."""
 
     @property
     def dim(self) -> int: ...
@@ -93,7 +105,7 @@ class Encoder(Protocol):
 
 
 def normalize(vectors: npt.NDArray[np.floating]) -> Embeddings:
-    """Return the rows scaled to unit L2 norm, float32. Rows with NaN or Inf stay so: the caller rejects them."""
+    """Return float32 rows of unit L2 norm. Rows with NaN or Inf stay so: the caller rejects them."""
     vectors = np.asarray(vectors, dtype=np.float32)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)

@@ -1,13 +1,27 @@
-"""What a spec means: `load_encoder`, `resolve_auto`, `list_encoders`. Light to import."""
+"""What a spec means: `load_encoder`, `resolve_auto`, `list_encoders`. Light to import.
+
+The way of a named encoder: what the cache remembers of the spec (its fingerprint, while its files stay as
+they were) leads to `onnx/<fingerprint>/`, and neither torch nor open_clip is imported. Only a spec that was
+never used, or whose files changed, goes the long way: find the weights, build the model, export it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from encoders import hub
 from encoders.base import Encoder
-from encoders.errors import EncoderUnavailableError
+from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
+from encoders.onnx_runtime import CONFIG, OnnxEncoder
+from encoders.specs import Spec, parse_spec
+from encoders.store import Store, identity, read_json
+
+RECOMMENDED = "ViT-B-32-SigLIP2-256/webli"
+"""What `auto` wants. docs/encoders.md gives the numbers it was chosen by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,7 @@ class EncoderInfo:
         spec: what `load_encoder` takes.
         dim: embedding width, None when not known before loading.
         params: number of parameters, None when not known.
-        size_bytes: size of the weights, None when not known.
+        size_bytes: size of the weights in float32, None when not known.
         cached: the weights are on this machine.
         exported: the ONNX towers are in the cache; torch is not needed.
         note: one clause.
@@ -55,22 +69,189 @@ def load_encoder(
     runtime: Literal["auto", "onnx", "torch"] = "auto",
     threads: int | None = None,
 ) -> Encoder:
-    """Return the encoder that `spec` names."""
-    if spec == "auto":
+    """Return the encoder that `spec` names.
+
+    Args:
+        spec: `builtin`, `auto`, `MODEL/PRETRAINED`, `MODEL@WEIGHTS`, `CONFIG.json@WEIGHTS`, `hf-hub:ORG/NAME`
+            or `local-dir:FOLDER`; docs/encoders.md.
+        cache_dir: where exports and checksums are kept; see `store`.
+        allow_pickle: read the tensors, and nothing else, of a .pt, .pth or .bin file.
+        offline: no network call, whatever is missing.
+        runtime: "auto" runs ONNX and falls back to torch with a `notice`; "onnx" raises instead; "torch"
+            always builds the torch model. The fingerprint is the same.
+        threads: of the computation; None means the physical cores.
+    Returns:
+        An encoder; its `notice`, where it has one, is None or one line for a person.
+    Raises:
+        UsageError: not a spec.
+        EncoderUnavailableError: name unknown, weights not here and not to be had, or torch not installed.
+        EncoderDamagedError: weights or export cut, altered or not what they say.
+        EncoderError: a pickle that was not allowed, a model pixseek cannot run.
+    """
+    if spec.strip() == "auto":
         spec = resolve_auto(cache_dir=cache_dir, offline=offline).spec
-    if spec == "builtin":
+    parsed = parse_spec(spec)
+    if parsed.kind == "builtin":
         from encoders.builtin import BuiltinEncoder
 
         builtin: Encoder = BuiltinEncoder(threads=threads)
         return builtin
-    raise EncoderUnavailableError(spec, "only builtin is wired yet", "use --encoder builtin")
+    store = Store(cache_dir)
+    if runtime != "torch":
+        ready = _from_cache(parsed, store, threads)
+        if ready is not None:
+            return ready
+    return _from_weights(parsed, store, allow_pickle, offline, runtime, threads)
 
 
 def resolve_auto(*, cache_dir: Path, offline: bool = False) -> AutoChoice:
-    """Return the recommended encoder if it can be used here, else `builtin` and why."""
-    return AutoChoice("builtin", None)
+    """Return `RECOMMENDED` if it is here or can be fetched, else `builtin` and a line that says why.
+
+    Takes at most `hub.PROBE_SECONDS` when the hub does not answer, and no network call when `offline`.
+    """
+    spec = parse_spec(RECOMMENDED)
+    if _is_exported(spec, Store(cache_dir)):
+        return AutoChoice(RECOMMENDED)
+    why: str | None
+    if not hub.installed():
+        why = "the optional encoders are not installed"
+        change = f"to change: {hub.INSTALL}, then index with --encoder {RECOMMENDED}"
+    else:
+        change = f"to change: index with --encoder {RECOMMENDED} when it can be fetched"
+        if _is_cached(spec):
+            why = None
+        else:
+            why = "offline mode is on" if offline else hub.hub_reachable()
+    if why is None:
+        return AutoChoice(RECOMMENDED)
+    return AutoChoice("builtin", f"using the built-in encoder: {why}; {change}")
 
 
 def list_encoders(*, cache_dir: Path | None = None) -> list[EncoderInfo]:
-    """Return the encoders worth knowing, `builtin` first."""
-    return [EncoderInfo("builtin", None, None, None, True, True, "shipped with pixseek, works offline")]
+    """Return the encoders worth knowing, `builtin` first, then every other one this cache has seen.
+
+    Any MODEL/PRETRAINED of open_clip works; the ones named here span what is worth its cost on a CPU.
+    """
+    store = None if cache_dir is None else Store(cache_dir)
+    found = [EncoderInfo("builtin", None, None, None, True, True, "shipped with pixseek; works offline")]
+    for spec, dim, params, note in _KNOWN:
+        parsed = parse_spec(spec)
+        exported = store is not None and _is_exported(parsed, store)
+        found.append(EncoderInfo(spec, dim, params, params * 4, _is_cached(parsed), exported, note))
+    named = {info.spec for info in found}
+    for entry in store.entries() if store is not None else []:
+        spec = entry["spec"]
+        if store is not None and spec not in named:
+            with contextlib.suppress(EncoderError, KeyError, TypeError):
+                files = [Path(known["path"]) for known in entry["files"]]
+                exported = _is_exported(parse_spec(spec), store)
+                found.append(
+                    EncoderInfo(
+                        spec,
+                        entry.get("dim"),
+                        entry.get("params"),
+                        entry["files"][0]["size"],
+                        all(path.is_file() for path in files),
+                        exported,
+                        "used here before",
+                    )
+                )
+    return found
+
+
+_KNOWN: tuple[tuple[str, int, int, str], ...] = (
+    (RECOMMENDED, 768, 376_860_000, "recommended: best for its cost on a CPU, many languages"),
+    ("ViT-B-16-SigLIP2/webli", 768, 375_190_000, "better, slower; many languages"),
+    ("ViT-B-16-SigLIP/webli", 768, 203_160_000, "English; Flickr30k R@1 .747"),
+    ("ViT-B-32-256/datacomp_s34b_b86k", 512, 151_290_000, "English, small; Flickr30k R@1 .649"),
+    ("ViT-B-32/laion2b_s34b_b79k", 512, 151_280_000, "English, small; Flickr30k R@1 .668"),
+    ("ViT-B-32/openai", 512, 151_280_000, "OpenAI's CLIP; Flickr30k R@1 .588"),
+    ("MobileCLIP2-S0/dfndr2b", 512, 74_800_000, "English, smallest and fastest"),
+    (
+        "ViT-SO400M-14-SigLIP-384/webli",
+        1152,
+        877_960_000,
+        "English, best of its table, Flickr30k R@1 .830; wants a GPU",
+    ),
+)
+
+
+def _from_cache(spec: Spec, store: Store, threads: int | None) -> OnnxEncoder | None:
+    """Return the exported encoder of a known spec, or None. A damaged export is removed."""
+    entry = store.recall(spec.text)
+    if entry is None or entry.get("failed"):
+        return None
+    folder = store.onnx_dir(entry["fingerprint"])
+    if not folder.is_dir():
+        return None
+    try:
+        return OnnxEncoder(folder, spec=spec.text, fingerprint=entry["fingerprint"], threads=threads)
+    except EncoderDamagedError:
+        if not hub.installed() or not all(Path(known["path"]).is_file() for known in entry["files"]):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _from_weights(
+    spec: Spec,
+    store: Store,
+    allow_pickle: bool,
+    offline: bool,
+    runtime: Literal["auto", "onnx", "torch"],
+    threads: int | None,
+) -> Encoder:
+    """Return the encoder by building the torch model, and export it for the next time."""
+    source = hub.resolve(spec, allow_pickle=allow_pickle, offline=offline)
+    files = [source.weights] if source.config_file is None else [source.weights, source.config_file]
+    try:
+        before = [identity(path) for path in files]
+    except OSError as error:
+        raise EncoderUnavailableError(
+            spec.text, f"{error.filename}: {error.strerror}", "check the path"
+        ) from error
+    known = store.recall(spec.text)
+
+    from encoders.export import ExportError, export, versions
+    from encoders.openclip import TorchEncoder, TorchModel
+
+    try:
+        built = TorchModel(source, store)
+    except OSError as error:
+        raise EncoderDamagedError(str(source.weights), error.strerror or str(error)) from error
+    entry: dict[str, Any] = {
+        "fingerprint": built.fingerprint,
+        "files": before,
+        "dim": built.dim,
+        "params": built.params,
+    }
+    if runtime == "torch":
+        return TorchEncoder(built, threads=threads)
+    failed = known.get("failed") if known is not None and known["fingerprint"] == built.fingerprint else None
+    if not failed or failed.get("versions") != versions() or runtime == "onnx":
+        try:
+            folder = export(built, store)
+        except ExportError as error:
+            failed = {"why": str(error), "versions": versions()}
+            if error.lasting:
+                store.remember(spec.text, {**entry, "failed": failed})
+        else:
+            store.remember(spec.text, entry)
+            return OnnxEncoder(folder, spec=spec.text, fingerprint=built.fingerprint, threads=threads)
+    if runtime == "onnx":
+        raise EncoderError(f"encoder {spec.text!r} cannot run as ONNX: {failed['why']}; use --runtime torch")
+    notice = f"{spec.text} runs through torch, queries will be slower: {failed['why']}"
+    return TorchEncoder(built, threads=threads, notice=notice)
+
+
+def _is_exported(spec: Spec, store: Store) -> bool:
+    entry = store.recall(spec.text)
+    if entry is None or entry.get("failed"):
+        return False
+    return read_json(store.onnx_dir(entry["fingerprint"]) / CONFIG) is not None
+
+
+def _is_cached(spec: Spec) -> bool:
+    """Return whether the weights of MODEL/PRETRAINED are on this machine. No network, no torch."""
+    location = hub.hub_location(hub.pretrained_table().get(spec.model, {}).get(spec.tag or "", {}))
+    return location is not None and hub.cached_file(*location) is not None
