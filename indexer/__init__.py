@@ -1,0 +1,76 @@
+"""The index: how it is made, kept and opened.
+
+Reading order: errors, metadata, pixels, raw, images, sandbox, workers (a file becomes pixels, in a process of
+its own), scan (what is there), tables, migrations, records, catalog, ledger (the truth), lock, vectors (the
+cache), index (open for questions), pipeline (`index_folders`), upkeep (check, repair, prune, backup).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from indexer.errors import (
+        IndexDamagedError,
+        IndexingError,
+        IndexLockedError,
+        IndexMissingError,
+        IndexNewerError,
+        IndexStorageError,
+    )
+    from indexer.images import DecodeLimits, ImageError, Picture, Region, decode
+    from indexer.index import Index
+    from indexer.pipeline import index_folders
+    from indexer.records import Failure, FrameRecord, IndexReport, IndexStatus, Neighbor, Progress, Space
+    from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
+
+_HOMES = {
+    "errors": (
+        "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
+        "IndexingError",
+    ),
+    "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode"),
+    "index": ("Index",),
+    "pipeline": ("index_folders",),
+    "records": ("Failure", "FrameRecord", "IndexReport", "IndexStatus", "Neighbor", "Progress", "Space"),
+    "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = [
+    "CheckReport",
+    "DecodeLimits",
+    "Failure",
+    "FrameRecord",
+    "ImageError",
+    "Index",
+    "IndexDamagedError",
+    "IndexLockedError",
+    "IndexMissingError",
+    "IndexNewerError",
+    "IndexReport",
+    "IndexStatus",
+    "IndexStorageError",
+    "IndexingError",
+    "Neighbor",
+    "Picture",
+    "Problem",
+    "Progress",
+    "PruneReport",
+    "Region",
+    "RepairReport",
+    "Space",
+    "backup",
+    "check",
+    "decode",
+    "index_folders",
+    "prune",
+    "repair",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for and no more: a query needs no decoder of RAW files."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'indexer' has no attribute {name!r}")
+    return getattr(import_module(f"indexer.{_MODULE_OF[name]}"), name)

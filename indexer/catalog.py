@@ -1,0 +1,398 @@
+"""The catalog: one SQLite file that is the truth. Opening it, and reading from it.
+
+Readers open `mode=ro` and keep transactions short; one writer, which holds `indexer.lock`, begins IMMEDIATE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import struct
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Engine, Row, create_engine, event, exists, func, select, text
+from sqlalchemy.pool import NullPool, Pool, StaticPool
+
+from indexer import tables as t
+from indexer.errors import IndexDamagedError, IndexMissingError, IndexNewerError, storage_errors
+from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Space
+
+CATALOG_NAME = "catalog.sqlite"
+_CHUNK = 500
+"""Parameters in one IN list."""
+
+
+class Catalog:
+    """Reads; the writer's half is `indexer.ledger.Ledger`.
+
+    Every method is one short transaction, so a reader never holds back the writer's checkpoint.
+    """
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.bad_rows = 0
+        """Rows whose checksum did not fit and that were left out of an answer."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Catalog:
+        """Return the catalog for reading, also from read-only media.
+
+        Raises:
+            IndexMissingError, IndexDamagedError, IndexNewerError, IndexStorageError.
+        """
+        path = folder / CATALOG_NAME
+        verify_header(folder)
+        with storage_errors(folder):
+            engine = reading_engine(path)
+            try:
+                check_version(folder, engine)
+            except Exception as error:
+                wal = path.with_name(CATALOG_NAME + "-wal")
+                if not _cannot_open(error) or (wal.exists() and wal.stat().st_size > 0):
+                    raise
+                # A read-only medium has no room for the -shm file; without a -wal the catalog is complete.
+                engine = reading_engine(path, immutable=True)
+                check_version(folder, engine)
+        return cls(folder, engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the index as a whole
+
+    def space(self) -> Space | None:
+        """Return the active space, or None while nothing was embedded."""
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            row = connection.execute(select(t.space).where(t.space.c.active == 1)).first()
+        if row is None:
+            return None
+        if not row_is_intact("space", row):
+            raise IndexDamagedError(self.folder, "the encoder's record has changed bits")
+        return Space(row.id, row.spec, row.fingerprint, row.dim, row.image_size)
+
+    def roots(self) -> dict[bytes, int]:
+        """Return {canonical path: device number}."""
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            return {row.path: row.dev for row in connection.execute(select(t.root).order_by(t.root.c.path))}
+
+    def counts(self) -> dict[str, int]:
+        """Return counts of files by status, frames, embeddings and dead embeddings."""
+        live = exists().where(t.file.c.content_id == t.frame.c.content_id)
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            by_status = dict(connection.execute(
+                    select(t.file.c.status, func.count()).group_by(t.file.c.status)
+                ))
+            frames = connection.execute(select(func.count()).select_from(t.frame).where(live)).scalar_one()
+            embeddings = connection.execute(select(func.count()).select_from(t.embedding)).scalar_one()
+            dead = connection.execute(
+                select(func.count())
+                .select_from(t.embedding.join(t.frame, t.frame.c.id == t.embedding.c.frame_id))
+                .where(~live)
+            ).scalar_one()
+        return {
+            "ok": by_status.get("ok", 0),
+            "partial": by_status.get("partial", 0),
+            "failed": by_status.get("failed", 0),
+            "frames": frames,
+            "embeddings": embeddings,
+            "dead": dead,
+        }
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield the files that failed or are partial, by path."""
+        query = (
+            select(t.file.c.path, t.file.c.reason, t.file.c.status)
+            .where(t.file.c.status.in_(("failed", "partial")))
+            .order_by(t.file.c.path)
+        )
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for row in connection.execute(query):
+                yield Failure(row.path, row.reason or "unknown", row.status == "partial")
+
+    # -- vectors
+
+    def snapshots(self, connection: Connection | None = None) -> list[SnapshotRecord]:
+        """Return the named snapshots, newest first."""
+        query = select(t.snapshot).order_by(t.snapshot.c.generation.desc())
+        with storage_errors(self.folder):
+            if connection is not None:
+                return [SnapshotRecord(*row) for row in connection.execute(query)]
+            with self.engine.connect() as connection:
+                return [SnapshotRecord(*row) for row in connection.execute(query)]
+
+    def embeddings_after(
+        self, space: Space, after_id: int, chunk: int = 20_000
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
+        """Yield (ids (n,) int64, vectors (n, dim) float16) in id order, damaged rows left out."""
+        width = 2 * space.dim
+        while True:
+            query = (
+                select(t.embedding)
+                .where(t.embedding.c.id > after_id, t.embedding.c.space_id == space.id)
+                .order_by(t.embedding.c.id)
+                .limit(chunk)
+            )
+            with storage_errors(self.folder), self.engine.connect() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            good = [row for row in rows if len(row.vector) == width and row_is_intact("embedding", row)]
+            self.bad_rows += len(rows) - len(good)
+            if good:
+                ids = np.fromiter((row.id for row in good), np.int64, len(good))
+                vectors = np.frombuffer(b"".join(row.vector for row in good), np.float16)
+                yield ids, vectors.reshape(len(good), space.dim)
+            after_id = rows[-1].id
+
+    def count_after(self, space: Space, after_id: int) -> int:
+        query = (
+            select(func.count())
+            .select_from(t.embedding)
+            .where(t.embedding.c.id > after_id, t.embedding.c.space_id == space.id)
+        )
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def live_frames(self, embedding_ids: Sequence[int]) -> dict[int, int]:
+        """Return {embedding id: frame id} of those that belong to a file the index still has."""
+        found: dict[int, int] = {}
+        join = t.embedding.join(t.frame, t.frame.c.id == t.embedding.c.frame_id)
+        live = exists().where(t.file.c.content_id == t.frame.c.content_id)
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for part in _parts(embedding_ids):
+                query = select(t.embedding.c.id, t.embedding.c.frame_id).select_from(join)
+                for row in connection.execute(query.where(t.embedding.c.id.in_(part), live)):
+                    found[row.id] = row.frame_id
+        return found
+
+    def vectors_of(self, frame_ids: Sequence[int], space: Space) -> dict[int, npt.NDArray[np.float32]]:
+        """Return {frame id: (dim,) float32 unit embedding}."""
+        found: dict[int, npt.NDArray[np.float32]] = {}
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for part in _parts(frame_ids):
+                query = select(t.embedding).where(
+                    t.embedding.c.frame_id.in_(part), t.embedding.c.space_id == space.id
+                )
+                for row in connection.execute(query):
+                    if row_is_intact("embedding", row):
+                        found[row.frame_id] = np.frombuffer(row.vector, np.float16).astype(np.float32)
+        return found
+
+    def frames(self, frame_ids: Sequence[int]) -> dict[int, list[FrameRecord]]:
+        """Return, for each frame, a record per file that shows it, by path. Damaged rows are left out."""
+        found: dict[int, list[FrameRecord]] = {}
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for part in _parts(frame_ids):
+                frames = connection.execute(select(t.frame).where(t.frame.c.id.in_(part))).all()
+                wanted = list({row.content_id for row in frames})
+                contents = {
+                    row.id: row
+                    for row in connection.execute(select(t.content).where(t.content.c.id.in_(wanted)))
+                }
+                files: dict[int, list[Row[Any]]] = {}
+                query = select(t.file).where(t.file.c.content_id.in_(wanted)).order_by(t.file.c.path)
+                for row in connection.execute(query):
+                    if self._intact("file", row):
+                        files.setdefault(row.content_id, []).append(row)
+                for frame in frames:
+                    content = contents.get(frame.content_id)
+                    if content is None or not (
+                        self._intact("frame", frame) and self._intact("content", content)
+                    ):
+                        continue
+                    found[frame.id] = [
+                        _frame_record(frame, content, row) for row in files.get(frame.content_id, [])
+                    ]
+        return found
+
+    # -- files
+
+    def lookup(self, paths: Sequence[bytes]) -> dict[bytes, KnownFile]:
+        """Return what is known of these paths."""
+        found: dict[bytes, KnownFile] = {}
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for part in _parts(paths):
+                for row in connection.execute(select(t.file).where(t.file.c.path.in_(part))):
+                    found[row.path] = KnownFile(
+                        row.id, row.size_bytes, row.mtime_ns, row.ctime_ns, row.inode, row.dev,
+                        row.status, row.reason, row.content_id,
+                    )  # fmt: skip
+        return found
+
+    def hashes_by_size(
+        self, sizes: Iterable[int], space_id: int, most: int = 256
+    ) -> dict[int, frozenset[bytes]]:
+        """Return {size: hashes of embedded contents of that size}, without very common sizes."""
+        found: dict[int, list[bytes]] = {}
+        embedded = exists().where(
+            t.frame.c.content_id == t.content.c.id,
+            t.embedding.c.frame_id == t.frame.c.id,
+            t.embedding.c.space_id == space_id,
+        )
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            for part in _parts(list(set(sizes))):
+                query = select(t.content.c.size_bytes, t.content.c.hash).where(
+                    t.content.c.size_bytes.in_(part), embedded
+                )
+                for row in connection.execute(query):
+                    found.setdefault(row.size_bytes, []).append(row.hash)
+        return {size: frozenset(hashes) for size, hashes in found.items() if len(hashes) <= most}
+
+    def content_of(self, content_hash: bytes) -> tuple[int, str | None] | None:
+        """Return (content id, warning) of embedded bytes, or None."""
+        query = select(t.content.c.id, t.content.c.warning).where(t.content.c.hash == content_hash)
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (row.id, row.warning)
+
+    def files_under(self, folder: bytes, chunk: int = 20_000) -> Iterator[tuple[int, bytes, int | None]]:
+        """Yield (file id, path, content id) of what is known at or below a folder, by path."""
+        prefix = folder.rstrip(b"/") + b"/"
+        after, end = b"", prefix[:-1] + b"0"
+        while True:
+            inside = (t.file.c.path >= prefix) & (t.file.c.path < end) | (t.file.c.path == folder)
+            query = (
+                select(t.file.c.id, t.file.c.path, t.file.c.content_id)
+                .where(inside, t.file.c.path > after)
+                .order_by(t.file.c.path)
+                .limit(chunk)
+            )
+            with storage_errors(self.folder), self.engine.connect() as connection:
+                rows = connection.execute(query).all()
+            for row in rows:
+                yield row.id, row.path, row.content_id
+            if len(rows) < chunk:
+                return
+            after = rows[-1].path
+
+    def _intact(self, table: str, row: Row[Any]) -> bool:
+        intact = row_is_intact(table, row)
+        self.bad_rows += not intact
+        return intact
+
+
+def row_is_intact(table: str, row: Row[Any]) -> bool:
+    """Return whether a row still has the checksum it was written with."""
+    values = row._mapping
+    return bool(t.row_check(*(values[name] for name in t.CHECKED[table])) == values["check"])
+
+
+def _frame_record(frame: Row[Any], content: Row[Any], row: Row[Any]) -> FrameRecord:
+    return FrameRecord(
+        frame_id=frame.id, file_id=row.id, path=row.path, timestamp_ms=frame.timestamp_ms,
+        region=None if frame.x is None else (frame.x, frame.y, frame.w, frame.h),
+        width=content.width, height=content.height, format=content.format, size_bytes=content.size_bytes,
+        taken_at=content.taken_at, camera=content.camera, lens=content.lens,
+        latitude=content.latitude, longitude=content.longitude, caption=content.caption,
+        keywords=tuple(json.loads(content.keywords)) if content.keywords else (), status=row.status,
+    )  # fmt: skip
+
+
+def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+# -- opening
+
+
+def verify_header(folder: Path) -> None:
+    """Look at the first 100 bytes before SQLite does: a file that is not ours is not touched.
+
+    Raises:
+        IndexMissingError, IndexDamagedError, IndexNewerError.
+    Source: https://www.sqlite.org/fileformat2.html, section 1.3.
+    """
+    path = folder / CATALOG_NAME
+    with storage_errors(folder):
+        if not path.exists() and not path.is_symlink():
+            if any(folder.glob("vectors-*.faiss")):
+                raise IndexDamagedError(folder, f"{CATALOG_NAME} is missing")
+            raise IndexMissingError(folder)
+        if not path.is_file():
+            raise IndexDamagedError(folder, f"{CATALOG_NAME} is not a file")
+        with path.open("rb") as stream:
+            header = stream.read(100)
+            size = os.fstat(stream.fileno()).st_size
+        wal = path.with_name(CATALOG_NAME + "-wal")
+        quiet = not wal.exists() or wal.stat().st_size == 0
+    if len(header) < 100 or header[:16] != b"SQLite format 3\0":
+        raise IndexDamagedError(folder, f"{CATALOG_NAME} is not a database")
+    page_size, pages = struct.unpack(">H", header[16:18])[0], struct.unpack(">I", header[28:32])[0]
+    version, application = struct.unpack(">I", header[60:64])[0], struct.unpack(">I", header[68:72])[0]
+    if application != t.APPLICATION_ID:
+        raise IndexDamagedError(folder, f"{CATALOG_NAME} is not a pixseek catalog")
+    if version > t.VERSION:
+        raise IndexNewerError(folder, version, t.VERSION)
+    if quiet and size < pages * (65536 if page_size == 1 else page_size):
+        raise IndexDamagedError(folder, f"{CATALOG_NAME} is cut short")
+
+
+def check_version(folder: Path, engine: Engine) -> int:
+    """Return the format of an open catalog; raise IndexNewerError when it is past ours."""
+    with engine.connect() as connection:
+        version = int(connection.execute(text("PRAGMA user_version")).scalar_one())
+        connection.execute(select(func.count()).select_from(t.space)).scalar_one()
+    if version > t.VERSION:
+        raise IndexNewerError(folder, version, t.VERSION)
+    return version
+
+
+def reading_engine(path: Path, immutable: bool = False) -> Engine:
+    uri = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode=ro" + (
+        "&immutable=1" if immutable else ""
+    )
+    return _engine(uri, "BEGIN", ("PRAGMA query_only=ON",), NullPool)
+
+
+def writing_engine(path: Path, pragmas: Sequence[str] = ()) -> Engine:
+    uri = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode=rwc"
+    return _engine(
+        uri, "BEGIN IMMEDIATE", ("PRAGMA foreign_keys=ON", "PRAGMA synchronous=FULL", *pragmas), StaticPool
+    )
+
+
+def _engine(uri: str, begin: str, pragmas: Sequence[str], pool: type[Pool]) -> Engine:
+    """Return an engine whose transactions begin when told to (pysqlite begins late of its own).
+
+    The writer keeps one connection: the last one to close would checkpoint the WAL after every batch.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+        try:
+            # The file may come from a friend: no functions or views of its own run, and nothing maps it.
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY"):
+                connection.execute(f"PRAGMA {pragma}")
+            for pragma in pragmas:
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _cannot_open(error: Exception) -> bool:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)

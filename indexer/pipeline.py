@@ -1,0 +1,487 @@
+"""`index_folders`: from folders of pictures to rows and vectors, without losing work.
+
+scan (a thread) -> what is stale? (catalog) -> decode (spawned processes) -> encode (this thread, its runtime
+uses the cores) -> one transaction per batch -> sweep what is gone -> snapshot -> report.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import stat as stat_module
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from encoders import Embeddings, Encoder, EncoderMismatchError, UsageError
+from indexer import vectors as vector_files
+from indexer.errors import storage_errors
+from indexer.ledger import FileUpdate, Ledger, NewContent
+from indexer.lock import WriterLock
+from indexer.metadata import Metadata
+from indexer.records import Failure, IndexReport, KnownFile, Progress, Space
+from indexer.scan import Candidate, FolderProblem, is_within, minimal_roots, scan
+from indexer.tables import signed
+from indexer.workers import Decoded, DecodeFailure, DecodePool, DecodeTask, FileStat
+
+COMMIT_ROWS = 256
+COMMIT_S = 1.0
+ENCODE_FRAMES = 32
+"""Frames in one encoder call: larger batches gain nothing on a CPU and hold the next commit back."""
+_SCAN_BATCH = 512
+_SCAN_QUEUE = 40
+_VANISHED_SHARE, _VANISHED_FILES = 0.2, 100
+
+EncoderFor = Callable[[Space | None], Encoder]
+
+
+def index_folders(
+    folders: Sequence[bytes],
+    *,
+    index_dir: Path,
+    encoder: EncoderFor,
+    workers: int | None = None,
+    verify: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    wait_s: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+) -> IndexReport:
+    """Bring an index up to date with folders and return what was done.
+
+    Args:
+        folders: what to index, `os.fsencode`d; a single picture is taken as well.
+        encoder: called once with the index's space (None for a new index), returns the encoder to use.
+        verify: read and hash every file, also those whose size and times did not change.
+        retry_failed: try files again that failed before.
+        prune: forget vanished files also where it looks as if a drive was not mounted.
+        stop: when set, the current batch is committed and the report says `stopped`.
+    Raises:
+        UsageError: a folder does not exist and nothing is known below it.
+        IndexLockedError, IndexDamagedError, IndexNewerError, IndexStorageError, EncoderError.
+    """
+    started = time.monotonic()
+    roots = minimal_roots(folders)
+    new_index = not index_dir.exists()
+    if new_index:
+        for path in roots:
+            if not os.path.lexists(path):
+                raise UsageError(f"no such folder: {os.fsdecode(path)}")
+        with storage_errors(index_dir):
+            index_dir.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(index_dir, wait_s)
+    try:
+        with Ledger.open_or_create(index_dir) as ledger:
+            vector_files.sweep_strays(ledger)
+            known_roots = ledger.roots()
+            for path in roots:
+                if (
+                    not os.path.lexists(path)
+                    and path not in known_roots
+                    and not any(ledger.files_under(path, 1))
+                ):
+                    raise UsageError(f"no such folder: {os.fsdecode(path)}")
+            space = ledger.space()
+            chosen = encoder(space)
+            if space is None:
+                space = ledger.set_space(chosen.spec, chosen.fingerprint, chosen.dim, chosen.image_size)
+            elif space.fingerprint != chosen.fingerprint:
+                raise EncoderMismatchError(space.spec, space.fingerprint, chosen.spec, chosen.fingerprint)
+            run = _Run(
+                ledger, lock, chosen, space, roots, known_roots, on_progress, stop or threading.Event()
+            )
+            run.verify, run.retry_failed, run.prune = verify, retry_failed, prune
+            run.work(workers or default_workers())
+            run.report.seconds = round(time.monotonic() - started, 3)
+            return run.report
+    finally:
+        lock.close()
+
+
+def default_workers() -> int:
+    """Return one decode process per core this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+class _Run:
+    """The state of one `index_folders` call."""
+
+    verify = retry_failed = prune = False
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        lock: WriterLock,
+        encoder: Encoder,
+        space: Space,
+        roots: list[bytes],
+        known_roots: dict[bytes, int],
+        on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+    ) -> None:
+        self.ledger, self.lock, self.encoder, self.space = ledger, lock, encoder, space
+        self.roots, self.known_roots = roots, known_roots
+        self.on_progress, self.stop = on_progress, stop
+        self.report = IndexReport()
+        self.pending: deque[DecodeTask] = deque()
+        self.known: dict[int, KnownFile] = {}
+        """By task token, for the files that are in flight."""
+        self.seen = bytearray()
+        """One byte per file id met in this run."""
+        self.arrivals: Counter[int] = Counter()
+        """Content ids met under new paths without encoding: renames, if the old path turns out to be gone."""
+        self.buffer: deque[Decoded] = deque()
+        self.buffered_frames = 0
+        self.contents: list[NewContent] = []
+        self.files: list[FileUpdate] = []
+        self.fresh: set[bytes] = set()
+        """Contents that are decoded but not committed yet."""
+        self.followers: list[Decoded] = []
+        """Copies of those."""
+        self.problems: list[FolderProblem] = []
+        self.found_under: Counter[bytes] = Counter()
+        self.last_commit = time.monotonic()
+        self.next_token = 1
+        self.done = 0
+        self.scanning = True
+        self.stopping = False
+        self.first_new_id = ledger.next_file_id()
+        self._measure_tail()
+
+    # -- the loop
+
+    def work(self, workers: int) -> None:
+        batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None] = queue.Queue(
+            _SCAN_QUEUE
+        )
+        scanner = threading.Thread(target=self._scan, args=(batches,), name="scan", daemon=True)
+        scanner.start()
+        pool: DecodePool | None = None
+        try:
+            while not self.stop.is_set():
+                if self.scanning:
+                    self._take_scanned(
+                        batches, block=not self.pending and (pool is None or not pool.outstanding)
+                    )
+                if self.pending and pool is None:
+                    pool = DecodePool(self.encoder.preprocess, workers=workers)
+                if pool is not None:
+                    while self.pending and pool.outstanding < pool.capacity:
+                        pool.submit(self.pending.popleft())
+                    if pool.outstanding:
+                        for result in pool.results(0.05 if self.scanning else 0.25):
+                            self._take_result(result)
+                self._encode(at_least=ENCODE_FRAMES if pool is not None and pool.outstanding else 1)
+                self._commit_if_due()
+                self._tell()
+                if not self.scanning and not self.pending and (pool is None or not pool.outstanding):
+                    break
+            self.report.stopped = self.stop.is_set()
+            self._encode(at_least=1)
+            self._commit()
+        finally:
+            self.scanning = False
+            self.stopping = True
+            if pool is not None:
+                pool.close()
+        if not self.report.stopped:
+            self._sweep()
+            if vector_files.wants_publishing(self.base, self.tail, mid_run=False):
+                self._publish()
+        self._tell()
+
+    def _measure_tail(self) -> None:
+        """Count what the newest sound snapshot holds and what came after it."""
+        newest = next(iter(self.ledger.snapshots()), None)
+        sound = newest is not None and vector_files.snapshot_trouble(self.ledger.folder, newest) is None
+        self.base = newest.count if newest and sound else 0
+        self.tail = self.ledger.count_after(self.space, newest.through_id if newest and sound else 0)
+
+    def _publish(self) -> None:
+        self.lock.verify()
+        vector_files.publish(self.ledger, self.space)
+        self._measure_tail()
+
+    def _scan(self, batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None]) -> None:
+        def put(item: list[Candidate | FolderProblem] | BaseException | None) -> bool:
+            while not self.stopping:
+                try:
+                    batches.put(item, timeout=0.2)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        own = os.stat(self.ledger.folder)
+        batch: list[Candidate | FolderProblem] = []
+        flushed = time.monotonic()
+        try:
+            for item in scan(self.roots, skip_dirs=frozenset({(own.st_dev, own.st_ino)})):
+                batch.append(item)
+                if len(batch) >= _SCAN_BATCH or time.monotonic() - flushed > 0.2:
+                    if not put(batch):
+                        return
+                    batch, flushed = [], time.monotonic()
+            put(batch)
+            put(None)
+        except BaseException as error:  # reaches the person through the main thread
+            put(error)
+
+    def _take_scanned(
+        self, batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None], block: bool
+    ) -> None:
+        """Take in what the scanner has found, for at most 50 ms so that encoding goes on."""
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until and not self.stop.is_set():
+            try:
+                item = batches.get(timeout=0.05) if block else batches.get_nowait()
+            except queue.Empty:
+                return
+            block = False
+            if item is None:
+                self.scanning = False
+                return
+            if isinstance(item, BaseException):
+                raise item
+            self._classify(item)
+            self._commit_if_due()
+
+    # -- what is stale?
+
+    def _classify(self, items: Iterable[Candidate | FolderProblem]) -> None:
+        candidates = []
+        for item in items:
+            if isinstance(item, FolderProblem):
+                if item.path in self.roots and not os.path.lexists(item.path):
+                    continue  # the sweep says what becomes of its files
+                self.problems.append(item)
+                self.report.problems.append(f"{os.fsdecode(item.path)}: {item.reason}")
+            else:
+                candidates.append(item)
+        known = self.ledger.lookup([candidate.path for candidate in candidates])
+        stale: list[tuple[Candidate, KnownFile | None]] = []
+        for candidate in candidates:
+            self.report.scanned += 1
+            self.found_under[self._root_of(candidate.path)] += 1
+            row = known.get(candidate.path)
+            if row is not None:
+                self._mark_seen(row.id)
+            info = candidate.stat
+            if info is None or not stat_module.S_ISREG(info.st_mode):
+                reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
+                self._fail(candidate.path, reason, None if info is None else file_stat(info), row)
+            elif row is not None and not self.verify and _same_identity(row, info):
+                if row.status != "failed":
+                    self.report.unchanged += 1
+                    self.report.partial += row.status == "partial"
+                    self.done += 1
+                elif self.retry_failed:
+                    stale.append((candidate, row))
+                else:
+                    self._count_failure(candidate.path, row.reason or "unknown")
+            else:
+                stale.append((candidate, row))
+        sizes = [candidate.stat.st_size for candidate, _ in stale if candidate.stat]
+        hashes = self.ledger.hashes_by_size(sizes, self.space.id) if stale else {}
+        for candidate, row in stale:
+            assert candidate.stat is not None
+            token, self.next_token = self.next_token, self.next_token + 1
+            if row is not None:
+                self.known[token] = row
+            self.pending.append(
+                DecodeTask(token, candidate.path, hashes.get(candidate.stat.st_size, frozenset()))
+            )
+
+    def _root_of(self, path: bytes) -> bytes:
+        return next((root for root in self.roots if is_within(path, root)), b"")
+
+    def _mark_seen(self, file_id: int) -> None:
+        if file_id >= len(self.seen):
+            self.seen.extend(bytes(max(file_id + 1 - len(self.seen), len(self.seen), 4096)))
+        self.seen[file_id] = 1
+
+    # -- results of decoding
+
+    def _take_result(self, result: Decoded | DecodeFailure) -> None:
+        row = self.known.pop(result.token, None)
+        if isinstance(result, DecodeFailure):
+            if result.vanished:
+                self.report.scanned -= 1
+                if row is not None and row.id < len(self.seen):
+                    self.seen[row.id] = 0
+                return
+            stat = None if result.transient else result.stat
+            self._fail(result.path, result.reason, stat, row)
+            return
+        if result.content_hash in self.fresh:
+            self.followers.append(result)
+            return
+        content = self.ledger.content_of(result.content_hash)
+        if content is not None:
+            self._attach(result, row, *content)
+        else:
+            self.fresh.add(result.content_hash)
+            self.buffer.append(result)
+            self.buffered_frames += len(result.pixels)
+
+    def _attach(self, result: Decoded, row: KnownFile | None, content_id: int, warning: str | None) -> None:
+        """A file whose content is embedded already: a rename, a copy, a touch, or one that came back."""
+        if row is not None and row.content_id == content_id:
+            self.report.unchanged += 1
+        else:
+            self.report.indexed += 1
+            self.arrivals[content_id] += 1
+        self.report.partial += warning is not None
+        self._write(result, warning)
+
+    def _write(self, result: Decoded, warning: str | None) -> None:
+        status = "ok" if warning is None else "partial"
+        self.files.append(FileUpdate(result.path, result.stat, status, warning, result.content_hash))
+        self.done += 1
+
+    def _fail(self, path: bytes, reason: str, stat: FileStat | None, row: KnownFile | None) -> None:
+        self.files.append(FileUpdate(path, stat, "failed", reason))
+        self._count_failure(path, reason)
+
+    def _count_failure(self, path: bytes, reason: str) -> None:
+        self.report.failed += 1
+        self.report.failures.append(Failure(path, reason))
+        self.done += 1
+
+    # -- encoding and writing
+
+    def _encode(self, at_least: int) -> None:
+        while self.buffer and self.buffered_frames >= at_least:
+            batch = [self.buffer.popleft()]
+            frames = len(batch[0].pixels)
+            while self.buffer and frames + len(self.buffer[0].pixels) <= ENCODE_FRAMES:
+                batch.append(self.buffer.popleft())
+                frames += len(batch[-1].pixels)
+            self.buffered_frames -= frames
+            vectors = self.encoder.encode_pixels(np.concatenate([result.pixels for result in batch]))
+            self.report.encoded += frames
+            start = 0
+            for result in batch:
+                self._take_embedded(result, vectors[start : start + len(result.pixels)])
+                start += len(result.pixels)
+
+    def _take_embedded(self, result: Decoded, rows: Embeddings) -> None:
+        norms = np.linalg.norm(rows, axis=1)
+        if (
+            rows.shape[1] != self.space.dim
+            or not np.all(np.isfinite(norms))
+            or np.any(np.abs(norms - 1) > 1e-2)
+        ):
+            self.fresh.discard(result.content_hash)
+            self._fail(result.path, "the encoder produced no valid embedding", result.stat, None)
+            return
+        self.contents.append(NewContent(
+            result.content_hash, result.stat.size, result.width, result.height, result.format, result.warning,
+            result.metadata or Metadata(), result.regions, rows.astype(np.float16),
+        ))  # fmt: skip
+        self.report.indexed += 1
+        self.report.partial += result.warning is not None
+        self._write(result, result.warning)
+
+    def _commit_if_due(self) -> None:
+        if len(self.files) >= COMMIT_ROWS or (self.files and time.monotonic() - self.last_commit >= COMMIT_S):
+            self._commit()
+
+    def _commit(self) -> None:
+        waiting = {result.content_hash for result in self.buffer}
+        ready = [result for result in self.followers if result.content_hash not in waiting]
+        self.followers = [result for result in self.followers if result.content_hash in waiting]
+        embedded = {content.hash for content in self.contents}
+        for result in ready:
+            if result.content_hash in embedded:
+                self.report.indexed += 1
+                self.report.partial += result.warning is not None
+                self._write(result, result.warning)
+            else:
+                self._fail(result.path, "the encoder produced no valid embedding", result.stat, None)
+        if self.files:
+            self.lock.verify()
+            self.ledger.commit(self.space, self.contents, self.files)
+            self.tail += sum(len(content.vectors) for content in self.contents)
+            self.contents, self.files = [], []
+            self.fresh -= embedded
+            if vector_files.wants_publishing(self.base, self.tail, mid_run=True):
+                self._publish()
+        self.last_commit = time.monotonic()
+
+    # -- what is gone
+
+    def _sweep(self) -> None:
+        """Forget paths that are gone, unless it looks as if a drive was not mounted."""
+        unreadable = [problem.path for problem in self.problems]
+        for root in self.roots:
+            gone: list[tuple[int, int | None]] = []
+            known = 0
+            for file_id, path, content_id in self.ledger.files_under(root):
+                if file_id >= self.first_new_id:
+                    continue
+                known += 1
+                if file_id < len(self.seen) and self.seen[file_id]:
+                    continue
+                if any(is_within(path, folder) for folder in unreadable):
+                    continue
+                gone.append((file_id, content_id))
+            info = os.stat(root) if os.path.exists(root) else None
+            device = None if info is None else signed(info.st_dev)
+            moved = root in self.known_roots and device is not None and device != self.known_roots[root]
+            nothing_left = self.found_under[root] == 0
+            many = len(gone) > _VANISHED_FILES and len(gone) > _VANISHED_SHARE * known
+            if (gone or info is None) and not self.prune and (info is None or nothing_left or moved or many):
+                self.report.problems.append(
+                    f"{os.fsdecode(root)}: {len(gone)} of {known} known files are not there; kept "
+                    "in case a drive is not mounted. If they are really gone: run the same command with --prune"
+                )
+                continue
+            self._remove(gone)
+            if info is not None and stat_module.S_ISDIR(info.st_mode):
+                if self.known_roots.get(root) != device:
+                    self.ledger.set_root(root, info.st_dev)
+
+    def _remove(self, gone: list[tuple[int, int | None]]) -> None:
+        self.ledger.remove_files(file_id for file_id, _ in gone)
+        for _, content_id in gone:
+            if content_id is not None and self.arrivals[content_id] > 0:
+                self.arrivals[content_id] -= 1
+                self.report.renamed += 1
+                self.report.indexed -= 1
+            else:
+                self.report.removed += 1
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            report = self.report
+            self.on_progress(
+                Progress(
+                    report.scanned, self.done, report.indexed, report.unchanged, report.failed, self.scanning
+                )
+            )
+
+
+def file_stat(info: os.stat_result) -> FileStat:
+    return FileStat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev)
+
+
+def _same_identity(row: KnownFile, info: os.stat_result) -> bool:
+    """Return whether the file is the one we read: compared for equality only, clocks are not trusted."""
+    return (row.size_bytes, row.mtime_ns, row.ctime_ns, row.inode, row.dev) == (
+        info.st_size, info.st_mtime_ns, info.st_ctime_ns, signed(info.st_ino), signed(info.st_dev),
+    )  # fmt: skip
+
+
+def _kind(mode: int) -> str:
+    names = (
+        ("a FIFO", stat_module.S_ISFIFO),
+        ("a socket", stat_module.S_ISSOCK),
+        ("a device", stat_module.S_ISCHR),
+    )
+    return next((name for name, test in names if test(mode)), "something else")

@@ -1,0 +1,159 @@
+"""What passes between the rooms: frozen rows, never SQLAlchemy's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One encoder's embeddings in an index. `fingerprint` decides what may be compared."""
+
+    id: int
+    spec: str
+    fingerprint: str
+    dim: int
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A frame near a query. `score` is a cosine in [-1, 1]."""
+
+    frame_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """A frame in one file; copies of a file give one record each.
+
+    Attributes:
+        path: `os.fsencode` of the absolute path.
+        timestamp_ms: position in a video, None for a still.
+        region: (x, y, width, height) as fractions of the upright picture, None for all of it.
+        width, height: pixels of the upright original.
+        status: `ok`, or `partial` when only a part of the picture could be decoded.
+    """
+
+    frame_id: int
+    file_id: int
+    path: bytes
+    timestamp_ms: int | None
+    region: tuple[float, float, float, float] | None
+    width: int
+    height: int
+    format: str
+    size_bytes: int
+    taken_at: str | None
+    camera: str | None
+    lens: str | None
+    latitude: float | None
+    longitude: float | None
+    caption: str | None
+    keywords: tuple[str, ...]
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, or (`partial`) only in part, and why."""
+
+    path: bytes
+    reason: str
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the catalog remembers of a path: the identity that says whether it must be read again."""
+
+    id: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    dev: int
+    status: str
+    reason: str | None
+    content_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """The catalog's word about one snapshot file; the file is used only when it agrees."""
+
+    generation: int
+    space_id: int
+    name: str
+    hash: bytes
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    through_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """The index in numbers. Bytes are on disk; `dead_embeddings` are kept for files that may come back."""
+
+    folder: str
+    space: Space | None
+    roots: list[bytes]
+    files: int
+    failed: int
+    partial: int
+    frames: int
+    embeddings: int
+    dead_embeddings: int
+    snapshot: str | None
+    snapshot_embeddings: int
+    catalog_bytes: int
+    snapshot_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `index_folders` is. `total` grows while `scanning`."""
+
+    total: int
+    done: int
+    indexed: int
+    unchanged: int
+    failed: int
+    scanning: bool
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """What one run did. Every candidate is counted once: scanned = indexed + unchanged + renamed + failed.
+
+    Attributes:
+        indexed: new or changed pictures, copies included, `partial` ones too.
+        renamed: known pictures met under a new name while the old name is gone.
+        removed: known paths that are gone, renamed ones not counted.
+        failed: candidates that have no embedding, today's and remembered ones.
+        encoded: frames that went through the encoder.
+        problems: folders that could not be read, roots that look unmounted.
+    """
+
+    scanned: int = 0
+    indexed: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+    removed: int = 0
+    failed: int = 0
+    partial: int = 0
+    encoded: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    failures: list[Failure] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def snapshot_path(folder: Path, record: SnapshotRecord) -> Path:
+    """Return where the snapshot lies; a name that would leave the folder (a hostile catalog) is cut."""
+    return folder / Path(record.name).name

@@ -1,0 +1,165 @@
+"""The catalog's tables (SQLAlchemy Core) and the checksums of their rows.
+
+space 1--n embedding n--1 frame n--1 content 1--n file n--1 root.
+A content is the bytes of a picture, whatever it is called: a renamed or copied file is one more `file` row.
+Ids are AUTOINCREMENT and never reused, so a stale snapshot can never point to another photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)  # fmt: skip
+
+APPLICATION_ID = 0x70697873
+"""'pixs': tells our catalog from any other SQLite file."""
+VERSION = 1
+"""user_version written by this code; see `indexer.migrations`."""
+
+metadata = MetaData()
+
+space = Table(
+    "space", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("spec", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("dim", Integer, nullable=False),
+    Column("image_size", Integer, nullable=False),
+    Column("active", Integer, nullable=False),
+    Column("check", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+root = Table(
+    "root", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", LargeBinary, nullable=False, unique=True),
+    Column("dev", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+content = Table(
+    "content", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True, doc="blake2b-256 of the whole file"),
+    Column("size_bytes", Integer, nullable=False, index=True),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("warning", Text, doc="why the picture is only partly there"),
+    Column("taken_at", Text, index=True, doc="ISO 8601, local time of the camera"),
+    Column("camera", Text),
+    Column("lens", Text),
+    Column("iso", Integer),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("caption", Text),
+    Column("keywords", Text, doc="JSON list"),
+    Column("rating", Integer),
+    Column("check", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+frame = Table(
+    "frame", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("timestamp_ms", Integer),
+    Column("x", Float), Column("y", Float), Column("w", Float), Column("h", Float),
+    Column("check", LargeBinary, nullable=False),
+    UniqueConstraint("content_id", "position"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+embedding = Table(
+    "embedding", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space_id", ForeignKey("space.id"), nullable=False),
+    Column("frame_id", ForeignKey("frame.id", ondelete="CASCADE"), nullable=False),
+    Column("vector", LargeBinary, nullable=False, doc="dim x float16, little endian, unit L2 norm"),
+    Column("check", LargeBinary, nullable=False),
+    UniqueConstraint("frame_id", "space_id"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+file = Table(
+    "file", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", LargeBinary, nullable=False, unique=True, doc="os.fsencode of the absolute path"),
+    Column("size_bytes", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("dev", Integer, nullable=False),
+    Column("status", Text, nullable=False, doc="ok, partial or failed"),
+    Column("reason", Text),
+    Column("content_id", ForeignKey("content.id")),
+    Column("check", LargeBinary, nullable=False),
+    Index("file_content", "content_id"),
+    Index("file_status", "status"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+snapshot = Table(
+    "snapshot", metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("space_id", ForeignKey("space.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, doc="blake2b-256 of the file"),
+    Column("size_bytes", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("through_id", Integer, nullable=False, doc="last embedding.id inside"),
+    Column("count", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+
+def signed(number: int) -> int:
+    """Return an unsigned 64-bit number (inode, dev) as the signed one SQLite can hold."""
+    number &= 0xFFFFFFFFFFFFFFFF
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def row_check(*fields: bytes | str | int | float | None) -> bytes:
+    """Return 8 bytes that change when any field does: SQLite itself does not see a flipped bit in a value.
+
+    Source: blake2b (RFC 7693) over type-tagged, length-prefixed fields.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for field in fields:
+        if field is None:
+            digest.update(b"n")
+            continue
+        if isinstance(field, bytes):
+            tag, raw = b"b", field
+        elif isinstance(field, str):
+            tag, raw = b"s", field.encode("utf-8", "surrogatepass")
+        elif isinstance(field, int):
+            tag, raw = b"i", struct.pack("<q", field)
+        else:
+            tag, raw = b"f", struct.pack("<d", field)
+        digest.update(tag + struct.pack("<q", len(raw)))
+        digest.update(raw)
+    return digest.digest()
+
+
+CHECKED: dict[str, tuple[str, ...]] = {
+    table.name: tuple(column.name for column in table.columns if column.name != "check")
+    for table in (space, content, frame, embedding, file)
+}
+"""Which columns the checksum of a row covers, in order."""

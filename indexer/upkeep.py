@@ -1,0 +1,375 @@
+"""Looking after an index: check, repair, prune, backup. None of them touches a photo."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text, update
+
+from indexer import tables as t
+from indexer import vectors as vector_files
+from indexer.catalog import CATALOG_NAME, Catalog, reading_engine, row_is_intact, verify_header
+from indexer.errors import IndexDamagedError, IndexMissingError, IndexStorageError, storage_errors
+from indexer.ledger import Ledger, publish_file
+from indexer.lock import WriterLock
+
+_CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `kind`: catalog, row, vector or snapshot."""
+
+    kind: str
+    where: str
+    remedy: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What `check` found; `rows` were read."""
+
+    rows: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What `repair` did.
+
+    Attributes:
+        kept: embeddings that are sound.
+        to_encode: paths whose embedding was lost: the next `index` encodes them again.
+        lost_rows: rows that could not be read or were not what was written.
+        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
+    """
+
+    kept: int = 0
+    lost_rows: int = 0
+    to_encode: list[bytes] = field(default_factory=list)
+    snapshot_rebuilt: bool = False
+    set_aside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What `prune` removes, or would remove."""
+
+    contents: int
+    embeddings: int
+    applied: bool
+
+
+def check(folder: Path) -> CheckReport:
+    """Read everything and compare it with its checksums; finds any flipped bit in rows, vectors, snapshots.
+
+    Raises:
+        IndexMissingError, IndexNewerError, IndexStorageError. Damage is reported, not raised.
+    """
+    report = CheckReport()
+    rebuild = "pixseek repair"
+    try:
+        catalog = Catalog.open(folder)
+    except IndexDamagedError as error:
+        report.problems.append(Problem("catalog", error.what, rebuild))
+        return report
+    with catalog:
+        try:
+            with storage_errors(folder), catalog.engine.connect() as connection:
+                for (line,) in connection.execute(text("PRAGMA integrity_check(20)")):
+                    if line != "ok":
+                        report.problems.append(Problem("catalog", str(line), rebuild))
+                for row in connection.execute(text("PRAGMA foreign_key_check")):
+                    report.problems.append(
+                        Problem("catalog", f"row {row[1]} of {row[0]} points nowhere", rebuild)
+                    )
+            space = catalog.space()
+            dims = {space.id: space.dim} if space else {}
+            for table in _CHECKED_TABLES:
+                for row in _rows(catalog.engine, table, folder):
+                    report.rows += 1
+                    trouble = _row_trouble(table, row, dims)
+                    if trouble:
+                        kind = "vector" if table is t.embedding else "row"
+                        report.problems.append(Problem(kind, f"{table.name} {row.id}: {trouble}", rebuild))
+            _check_sequences(catalog, report)
+            for record in catalog.snapshots()[:1]:
+                trouble = vector_files.snapshot_trouble(folder, record, always_hash=True)
+                if trouble:
+                    report.problems.append(
+                        Problem("snapshot", trouble, "pixseek repair, or the next pixseek index")
+                    )
+        except IndexDamagedError as error:
+            report.problems.append(Problem("catalog", error.what, rebuild))
+    return report
+
+
+def _row_trouble(table: Table, row: Row[Any], dims: dict[int, int]) -> str | None:
+    if not row_is_intact(table.name, row):
+        return "its bits have changed"
+    if table is t.embedding:
+        vector = np.frombuffer(row.vector, np.float16).astype(np.float32)
+        if len(vector) != dims.get(row.space_id):
+            return "its length is not the space's"
+        if not abs(float(np.linalg.norm(vector)) - 1.0) < 1e-2:
+            return "its norm is not 1"
+    return None
+
+
+def _check_sequences(catalog: Catalog, report: CheckReport) -> None:
+    """AUTOINCREMENT's memory must not lie below a living id, or an id would be given out twice."""
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        for table in _CHECKED_TABLES:
+            query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+            remembered = connection.execute(query, {"name": table.name}).scalar() or 0
+            highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
+            if highest > remembered:
+                report.problems.append(
+                    Problem("catalog", f"{table.name}: ids could be reused", "pixseek repair")
+                )
+
+
+def _rows(engine: Engine, table: Table, folder: Path, chunk: int = 5_000) -> Iterator[Row[Any]]:
+    after = -(2**63)
+    while True:
+        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(chunk)
+        with storage_errors(folder), engine.connect() as connection:
+            rows = connection.execute(query).all()
+        yield from rows
+        if len(rows) < chunk:
+            return
+        after = rows[-1].id
+
+
+def repair(folder: Path) -> RepairReport:
+    """Rebuild what can be rebuilt and list what must be encoded again.
+
+    A catalog that SQLite cannot read through is copied row by row into a new one; only rows with a right
+    checksum are taken over. The damaged file is kept beside it.
+    Raises:
+        IndexLockedError, IndexMissingError, IndexNewerError, IndexStorageError.
+    """
+    if not folder.is_dir():
+        raise IndexMissingError(folder)
+    lock = WriterLock(folder)
+    try:
+        report = RepairReport()
+        try:
+            verify_header(folder)
+            sound = not any(problem.kind == "catalog" for problem in check(folder).problems)
+        except IndexDamagedError:
+            sound = False
+        if not sound:
+            report.set_aside = _salvage(folder, report)
+        with Ledger.open_or_create(folder) as ledger:
+            _drop_bad_rows(ledger, report)
+            space = ledger.space()
+            if space is not None:
+                newest = next(iter(ledger.snapshots()), None)
+                if newest is None or vector_files.snapshot_trouble(folder, newest, always_hash=True):
+                    report.snapshot_rebuilt = vector_files.publish(ledger, space) is not None
+                report.kept = ledger.count_after(space, 0)
+            vector_files.sweep_strays(ledger)
+        return report
+    finally:
+        lock.close()
+
+
+def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
+    """Delete rows whose bits changed; contents that lose a frame or a vector are encoded again."""
+    bad: dict[str, list[int]] = {}
+    space = ledger.space()
+    dims = {space.id: space.dim} if space else {}
+    for table in _CHECKED_TABLES[1:]:
+        bad[table.name] = [
+            row.id for row in _rows(ledger.engine, table, ledger.folder) if _row_trouble(table, row, dims)
+        ]
+        report.lost_rows += len(bad[table.name])
+    with storage_errors(ledger.folder), ledger.engine.begin() as connection:
+        contents = set(bad["content"])
+        for row_id in bad["embedding"]:
+            query = select(t.frame.c.content_id).join(t.embedding, t.embedding.c.frame_id == t.frame.c.id)
+            contents.update(connection.execute(query.where(t.embedding.c.id == row_id)).scalars())
+        for row_id in bad["frame"]:
+            contents.update(
+                connection.execute(select(t.frame.c.content_id).where(t.frame.c.id == row_id)).scalars()
+            )
+        # A content without all its frames and vectors is not searchable as it should be.
+        whole = exists().where(t.frame.c.content_id == t.content.c.id)
+        contents.update(connection.execute(select(t.content.c.id).where(~whole)).scalars())
+        bare = ~exists().where(t.embedding.c.frame_id == t.frame.c.id)
+        contents.update(connection.execute(select(t.frame.c.content_id).where(bare)).scalars())
+        for row_id in bad["file"]:
+            connection.execute(delete(t.file).where(t.file.c.id == row_id))
+        dangling = t.file.c.content_id.is_not(None) & ~exists().where(t.content.c.id == t.file.c.content_id)
+        report.to_encode += connection.execute(select(t.file.c.path).where(dangling)).scalars()
+        connection.execute(delete(t.file).where(dangling))
+        for content_id in contents:
+            owned = t.file.c.content_id == content_id
+            report.to_encode += connection.execute(select(t.file.c.path).where(owned)).scalars()
+            connection.execute(delete(t.file).where(owned))
+            connection.execute(delete(t.content).where(t.content.c.id == content_id))
+        if contents:
+            # A snapshot could still hold what was just deleted; its ids find no row, but count differs.
+            connection.execute(delete(t.snapshot))
+        for table in _CHECKED_TABLES:
+            highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
+            raise_to = text("UPDATE sqlite_sequence SET seq = :seq WHERE name = :name AND seq < :seq")
+            connection.execute(raise_to, {"seq": highest, "name": table.name})
+
+
+def _salvage(folder: Path, report: RepairReport) -> str:
+    """Copy the sound rows of a damaged catalog into a new one and return where the damaged one is kept."""
+    damaged = folder / CATALOG_NAME
+    partial = folder / (CATALOG_NAME + ".salvaged")
+    for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
+        leftover.unlink(missing_ok=True)
+    staging = folder / "salvage"
+    shutil.rmtree(staging, ignore_errors=True)
+    with storage_errors(folder):
+        staging.mkdir()
+        with Ledger.open_or_create(staging) as ledger:
+            if damaged.is_file():
+                _copy_sound_rows(damaged, ledger, report)
+        number = 1
+        while (aside := folder / f"{CATALOG_NAME}.damaged-{number}").exists():
+            number += 1
+        if os.path.lexists(damaged):
+            os.rename(damaged, aside)
+        for tail in ("-wal", "-shm"):
+            if (folder / (CATALOG_NAME + tail)).exists():
+                os.rename(folder / (CATALOG_NAME + tail), f"{aside}{tail}")
+        publish_file(staging / CATALOG_NAME, damaged)
+        shutil.rmtree(staging, ignore_errors=True)
+    return str(aside)
+
+
+def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> None:
+    engine = reading_engine(damaged)
+    try:
+        with ledger.engine.begin() as target:
+            target.execute(text("PRAGMA defer_foreign_keys=ON"))
+            for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file):
+                for row in _readable_rows(engine, table, report):
+                    values = dict(row._mapping)
+                    if table is not t.root and not row_is_intact(table.name, row):
+                        report.lost_rows += 1
+                        continue
+                    if table is t.file and row.content_id is not None:
+                        known = select(t.content.c.id).where(t.content.c.id == row.content_id)
+                        if target.execute(known).first() is None:
+                            report.to_encode.append(row.path)
+                            continue
+                    target.execute(insert(table).prefix_with("OR IGNORE"), values)
+            for table, parent, key in (
+                (t.frame, t.content, t.frame.c.content_id),
+                (t.embedding, t.frame, t.embedding.c.frame_id),
+            ):
+                target.execute(delete(table).where(~exists().where(parent.c.id == key)))
+            target.execute(update(t.space).values(active=1).where(t.space.c.active == 1))
+    finally:
+        engine.dispose()
+
+
+def _readable_rows(
+    engine: Engine, table: Table, report: RepairReport, widest: int = 4096
+) -> Iterator[Row[Any]]:
+    """Yield the rows that can still be read, stepping over broken pages by ids."""
+    try:
+        with engine.connect() as connection:
+            last = connection.execute(select(func.max(table.c.id))).scalar() or 0
+    except Exception as error:
+        if not _is_sqlite(error):
+            raise
+        last = 2**22  # the far end is broken: look this far
+    start, width = 1, widest
+    while start <= last:
+        query = select(table).where(table.c.id >= start, table.c.id < start + width).order_by(table.c.id)
+        try:
+            with engine.connect() as connection:
+                rows = connection.execute(query).all()
+        except Exception as error:
+            if not _is_sqlite(error):
+                raise
+            if width > 1:
+                width //= 8
+                continue
+            report.lost_rows += 1
+            start += 1
+            continue
+        yield from rows
+        start += width
+        width = min(widest, width * 2)
+
+
+def _is_sqlite(error: Exception) -> bool:
+    return isinstance(getattr(error, "orig", error), sqlite3.Error)
+
+
+def prune(folder: Path, *, apply: bool = False) -> PruneReport:
+    """Remove embeddings that no file has any more, and give their space back; a dry run unless `apply`."""
+    if not apply:
+        with Catalog.open(folder) as catalog:
+            return _count_orphans(catalog, False)
+    Catalog.open(folder).close()
+    lock = WriterLock(folder)
+    try:
+        with Ledger.open_or_create(folder) as ledger:
+            report = _count_orphans(ledger, True)
+            orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
+            with storage_errors(folder), ledger.engine.begin() as connection:
+                connection.execute(delete(t.content).where(orphan))
+            space = ledger.space()
+            if space is not None and report.embeddings:
+                vector_files.publish(ledger, space)
+            with storage_errors(folder), ledger.engine.connect() as connection:
+                connection.connection.dbapi_connection.execute("VACUUM")
+        return report
+    finally:
+        lock.close()
+
+
+def _count_orphans(catalog: Catalog, applied: bool) -> PruneReport:
+    orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        contents = connection.execute(select(func.count()).select_from(t.content).where(orphan)).scalar_one()
+    return PruneReport(contents, catalog.counts()["dead"], applied)
+
+
+def backup(folder: Path, target: Path) -> Path:
+    """Write a consistent copy of the catalog into a new folder and return it; safe while indexing goes on.
+
+    The copy is an index of its own: snapshots are caches and are built again from it.
+    Raises:
+        IndexStorageError: the target holds an index already, or cannot be written.
+    """
+    with Catalog.open(folder) as catalog, storage_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+        copy = target / CATALOG_NAME
+        if copy.exists():
+            raise IndexStorageError(target, "there is an index already; choose another folder")
+        partial = copy.with_name(CATALOG_NAME + ".new")
+        partial.unlink(missing_ok=True)
+        with catalog.engine.connect() as connection:
+            source: sqlite3.Connection = connection.connection.dbapi_connection
+            destination = sqlite3.connect(partial)
+            try:
+                source.backup(destination)
+            finally:
+                destination.close()
+        publish_file(partial, copy)
+    return target
+
+
+__all__ = ["CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"]
