@@ -1,0 +1,494 @@
+"""Decode processes: paths in, pixels out; a file can end its worker and nothing else.
+
+Each worker has a thread of the parent that starts it, feeds it, waits for it and buries it. The thread
+lives as long as the pool, since the kernel ends a worker with the thread that started it. A worker holds
+the file it decodes and the next one; when it dies, the first is to blame and the second goes to another.
+Not `ProcessPoolExecutor`: one dead worker breaks that as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.images import DecodeLimits, Region
+from indexer.metadata import Metadata
+from indexer.sandbox import FRAME, Setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from encoders import Pixels, Preprocess
+
+AHEAD: Final = 2  # files a worker holds: the one it decodes and the next
+AHEAD_BYTES: Final = 32 * 1024  # of the next task's message: what any pipe takes without a reader
+TRIES: Final = 2  # workers a file may kill; the first death may be the kernel's, short of memory
+START_S: Final = 60.0  # a worker that is not ready by then is not coming
+BAD_STARTS: Final = 5  # in a row: the installation is broken, not a file
+MAX_HEAD_BYTES: Final = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What identifies a state of a file; compared for equality only."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    dev: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeTask:
+    """One file to decode.
+
+    Attributes:
+        token: the caller's number, given back with the result.
+        known_hashes: contents whose embeddings exist already: read and hashed, not decoded.
+    """
+
+    token: int
+    path: bytes
+    known_hashes: frozenset[bytes] = frozenset()
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A file that was read, and decoded unless its content was known.
+
+    Attributes:
+        stat: of the moment it was read.
+        content_hash: BLAKE2b, 32 bytes, of the whole file.
+        pixels: (n, size, size, 3) uint8, the whole picture first; n is 0 when the content was known.
+        regions: one per row of pixels; None stands for the whole picture.
+        width, height: pixels of the upright original.
+    """
+
+    token: int
+    path: bytes
+    stat: FileStat
+    content_hash: bytes
+    known: bool
+    pixels: Pixels
+    regions: list[Region | None]
+    width: int
+    height: int
+    format: str
+    warning: str | None
+    metadata: Metadata | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFailure:
+    """A file that gives no picture.
+
+    Attributes:
+        stat: None when the file could not be asked.
+        vanished: it went away between scan and read: not a failure to report.
+        transient: not the file's fault; the next run tries again although the file is unchanged.
+    """
+
+    token: int
+    path: bytes
+    stat: FileStat | None
+    reason: str
+    vanished: bool = False
+    transient: bool = False
+
+
+Outcome: TypeAlias = Decoded | DecodeFailure
+
+
+class WorkerStartError(RuntimeError):
+    """Decode workers cannot be started at all."""
+
+
+class DecodePool:
+    """Worker processes that decode files, in no particular order.
+
+    One thread submits and collects; results wait in memory until collected, so submit no more than
+    `capacity` ahead.
+
+    Args:
+        preprocess: makes the encoder's square; pickled once per worker.
+        workers: processes.
+        decoder: "module:function" with the signature of `indexer.images.decode`.
+    """
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        *,
+        workers: int,
+        limits: DecodeLimits | None = None,
+        decoder: str = "indexer.images:decode",
+    ) -> None:
+        if workers < 1:
+            raise ValueError("a pool needs at least one worker")
+        self.capacity = workers * 3
+        self.outstanding = 0
+        self._setup = Setup(preprocess, limits or DecodeLimits(), decoder, os.getpid())
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[DecodeTask, int]] = deque()
+        self._done: list[Outcome] = []
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._slots = [_Slot(self) for _ in range(workers)]
+        for slot in self._slots:
+            slot.start()
+
+    def submit(self, task: DecodeTask) -> None:
+        """Queue a file."""
+        with self._changed:
+            if self._closing:
+                raise ValueError("the pool is closed")
+            self.outstanding += 1
+            self._waiting.append((task, 0))
+            self._changed.notify_all()
+
+    def results(self, timeout_s: float) -> list[Outcome]:
+        """Return what has come out since the last call; waits for one, at most `timeout_s` seconds.
+
+        Returns at once when nothing is outstanding.
+        Raises:
+            WorkerStartError: no worker comes up; the installation is damaged.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not self._done and self.outstanding and self._broken is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            if self._broken is not None and not self._done:
+                raise WorkerStartError(str(self._broken)) from self._broken
+            done, self._done = self._done, []
+            self.outstanding -= len(done)
+            return done
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the living workers."""
+        return [slot.worker.process.pid for slot in self._slots if slot.worker is not None]
+
+    def close(self) -> None:
+        """End the workers at once; what is outstanding is dropped."""
+        with self._changed:
+            self._closing = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        for slot in self._slots:
+            slot.interrupt()
+        for slot in self._slots:
+            slot.join(timeout=5)
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- for the slots -------------------------------------------------------------------------------
+
+    def _take(self, block: bool) -> tuple[DecodeTask, int] | None:
+        """Return the next file and how many workers it has killed; None when there is none (or ever)."""
+        with self._changed:
+            while block and not self._waiting and not self._closing:
+                self._changed.wait()
+            return None if self._closing or not self._waiting else self._waiting.popleft()
+
+    def _return(self, tasks: list[tuple[DecodeTask, int]]) -> None:
+        with self._changed:
+            self._waiting.extendleft(reversed(tasks))
+            self._changed.notify_all()
+
+    def _finish(self, outcome: Outcome) -> None:
+        with self._changed:
+            self._done.append(outcome)
+            self._changed.notify_all()
+
+    def _break(self, error: BaseException) -> None:
+        with self._changed:
+            self._broken = error
+            self._changed.notify_all()
+
+
+class _WorkerDied(Exception):
+    """The pipe is closed; `overdue` when we closed it because of the clock."""
+
+    def __init__(self, overdue: bool = False) -> None:
+        self.overdue = overdue
+
+
+class _Slot(threading.Thread):
+    """The parent's half of one worker, whichever process it is at the moment."""
+
+    def __init__(self, pool: DecodePool) -> None:
+        super().__init__(name="decode-slot", daemon=True)
+        self.pool = pool
+        self.worker: _Worker | None = None
+        self.held: deque[tuple[DecodeTask, int]] = deque()
+        self.bad_starts = 0
+        self.graves: list[subprocess.Popen[bytes]] = []  # killed, not yet gone: stuck in a drive
+
+    def run(self) -> None:
+        pool = self.pool
+        try:
+            while not pool._closing:
+                self._fill()
+                if self.held:
+                    self._one()
+        except Exception as error:  # a bug here would otherwise be a run that never ends
+            pool._break(error)
+        finally:
+            self._bury()
+
+    def interrupt(self) -> None:
+        """Make the thread notice that the pool is closing."""
+        worker = self.worker
+        if worker is not None:
+            worker.kill()
+
+    def _fill(self) -> None:
+        """Hold up to AHEAD files; wait for the first."""
+        if self.worker is None and not self._start():
+            return
+        while len(self.held) < AHEAD:
+            task = self.pool._take(block=not self.held)
+            if task is None:
+                return
+            if task[1] and self.held:  # it has killed a worker: it gets one to itself
+                self.pool._return([task])
+                return
+            message = pickle.dumps((task[0].path, task[0].known_hashes))
+            if self.held and len(message) > AHEAD_BYTES:  # both sides would wait for the other to read
+                self.pool._return([task])
+                return
+            self.held.append(task)
+            assert self.worker is not None
+            with contextlib.suppress(OSError):  # a dead worker is found when its answer is read
+                self.worker.send(message)
+            if task[1]:
+                return
+
+    def _start(self) -> bool:
+        """Bring a worker up; False when it did not come."""
+        try:
+            self.worker = _Worker(self.pool._setup)
+            self.worker.receive(time.monotonic() + START_S, self._is_closing)
+            self.bad_starts = 0
+            return True
+        except (_WorkerDied, OSError) as error:
+            self._bury()
+            self.bad_starts += 1
+            if self.bad_starts >= BAD_STARTS:
+                raise WorkerStartError(
+                    f"decode workers do not start ({str(error) or 'they end at once'}); reinstall pixseek"
+                ) from error
+            time.sleep(0.1 * 2**self.bad_starts)
+            return False
+
+    def _is_closing(self) -> bool:
+        return self.pool._closing
+
+    def _one(self) -> None:
+        """Wait for the answer to the first file held, and pass it on."""
+        worker, limits = self.worker, self.pool._setup.limits
+        assert worker is not None
+        task, deaths = self.held[0]
+        stat: FileStat | None = None
+        deadline = time.monotonic() + limits.wall_s
+        try:
+            head, body = worker.receive(deadline, self._is_closing)
+            if head["kind"] == "reading done":
+                stat = _stat(head["stat"])
+                head, body = worker.receive(deadline, self._is_closing)
+            outcome = _outcome(task, head, body)
+        except (_WorkerDied, ValueError, KeyError, TypeError, IndexError) as error:
+            self.held.popleft()
+            code = self._bury()
+            self.pool._return(list(self.held))
+            self.held.clear()
+            if self.pool._closing:
+                return
+            if isinstance(error, _WorkerDied) and error.overdue:
+                where = "" if stat else " while it was read"
+                reason = f"timeout after {limits.wall_s:g} s{where}"
+                outcome = DecodeFailure(task.token, task.path, stat, reason, transient=stat is None)
+            elif code == -getattr(signal, "SIGPROF", 0):
+                reason = f"timeout after {limits.cpu_s:g} s of processor time"
+                outcome = DecodeFailure(task.token, task.path, stat, reason)
+            elif deaths + 1 < TRIES:
+                self.pool._return([(task, deaths + 1)])
+                return
+            else:
+                reason = f"decoder crashed ({_signal_name(code)})"
+                outcome = DecodeFailure(task.token, task.path, stat, reason)
+        else:
+            self.held.popleft()
+        self.pool._finish(outcome)
+
+    def _bury(self) -> int:
+        """End the worker and return its exit code; 0 when it does not end (stuck in a drive)."""
+        worker, self.worker = self.worker, None
+        self.graves = [process for process in self.graves if process.poll() is None]
+        if worker is None:
+            return 0
+        code = worker.close()
+        if code is None:
+            self.graves.append(worker.process)
+        return code or 0
+
+
+def _signal_name(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+class _Worker:
+    """One process and its two pipes."""
+
+    def __init__(self, setup: Setup) -> None:
+        code = f"import sys; sys.path[:] = {sys.path!r}; from indexer.sandbox import main; main()"
+        # Its own session: Ctrl-C in the terminal reaches the parent only. exec, not fork: no lock is inherited.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            self._poll.register(self._out, select.POLLIN)
+        if sys.platform == "linux":
+            import fcntl
+
+            with contextlib.suppress(OSError):  # a whole answer fits: the worker goes on while we are busy
+                fcntl.fcntl(self._out, 1031, 2**20)  # F_SETPIPE_SZ
+        try:
+            self.send(pickle.dumps(setup))
+        except OSError:
+            self.close()
+            raise
+
+    def send(self, head: bytes) -> None:
+        """Write one frame; raises OSError when the worker is gone."""
+        view = memoryview(FRAME.pack(len(head), 0) + head)
+        while view:
+            view = view[os.write(self._in, view) :]
+
+    def receive(self, deadline: float, closing: Callable[[], bool]) -> tuple[dict[str, Any], bytearray]:
+        """Return the next answer.
+
+        Args:
+            deadline: on the monotonic clock; past it the worker counts as dead and overdue.
+            closing: asked now and then; when true the worker counts as dead.
+        Raises:
+            _WorkerDied: the pipe is closed, or the deadline has passed.
+            ValueError: what came is not an answer.
+        """
+        head_size, body_size = FRAME.unpack(self._read(FRAME.size, deadline, closing))
+        if head_size > MAX_HEAD_BYTES or body_size > 2**28:
+            raise ValueError("not an answer")
+        head = json.loads(bytes(self._read(head_size, deadline, closing)))
+        if not isinstance(head, dict):
+            raise ValueError("not an answer")
+        return head, self._read(body_size, deadline, closing)
+
+    def _read(self, size: int, deadline: float, closing: Callable[[], bool]) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            while self._poll is not None and not self._poll.poll(
+                max(0.0, min(1.0, deadline - time.monotonic())) * 1000
+            ):
+                if closing():
+                    raise _WorkerDied
+                if time.monotonic() >= deadline:
+                    raise _WorkerDied(overdue=True)
+            try:
+                count = os.readv(self._out, [view])
+            except OSError:
+                count = 0
+            if count == 0:
+                raise _WorkerDied
+            view = view[count:]
+        return data
+
+    def kill(self) -> None:
+        """Send SIGKILL; the pipe closes."""
+        with contextlib.suppress(OSError):
+            self.process.kill()
+
+    def close(self) -> int | None:
+        """Kill, close the pipes, and return the exit code; None when the process does not end in a second."""
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.05)  # a crash has its own exit code: let it be seen before we kill
+        self.kill()
+        try:
+            return self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+def _stat(values: Any) -> FileStat:
+    if not isinstance(values, list) or [type(value) for value in values] != [int] * 5:
+        raise ValueError("not a stat")
+    return FileStat(*values)
+
+
+def _outcome(task: DecodeTask, head: dict[str, Any], body: bytearray) -> Outcome:
+    """Return what the worker's answer says; raises ValueError, KeyError or TypeError when it is malformed."""
+    stat = None if head["stat"] is None else _stat(head["stat"])
+    if head["kind"] == "failed":
+        vanished, transient = head["vanished"] is True, head["transient"] is True
+        return DecodeFailure(task.token, task.path, stat, str(head["reason"])[:300], vanished, transient)
+    if head["kind"] != "decoded" or stat is None:
+        raise ValueError("not an answer")
+    digest = bytes.fromhex(head["hash"])
+    if head["known"]:
+        none: npt.NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
+        return Decoded(task.token, task.path, stat, digest, True, none, [], 0, 0, "", None, None)
+    pixels = np.frombuffer(body, np.uint8).reshape(head["shape"])
+    regions = [None if region is None else Region(*region) for region in head["regions"]]
+    if pixels.ndim != 4 or len(regions) != len(pixels) or not len(pixels):
+        raise ValueError("not an answer")
+    about = {field.name: head["metadata"][field.name] for field in fields(Metadata)}
+    about["keywords"] = tuple(about["keywords"])
+    return Decoded(
+        task.token, task.path, stat, digest, False, pixels, regions, int(head["width"]), int(head["height"]),
+        str(head["format"]), head["warning"], Metadata(**about),
+    )  # fmt: skip
