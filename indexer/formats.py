@@ -260,7 +260,7 @@ def _sample_bytes(image: Image.Image) -> float:
 
 def _coefficient_bytes(image: Image.Image, data: bytes) -> float:
     """Return bytes per pixel libjpeg keeps: all coefficients (2 bytes each) when there are several scans."""
-    layers = getattr(image, "layer", [])
+    layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
     if not (image.info.get("progressive") or scan_components(data) < len(layers)):
         return 0.0
     areas = [horizontal * vertical for _, horizontal, vertical, *_ in layers]

@@ -12,7 +12,7 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,7 @@ __all__ = ["IMAGE_SUFFIXES", "DecodeLimits", "ImageError", "Picture", "Region", 
 
 MAX_TILES: Final = 12
 TILED_ASPECT: Final = 2.0  # beyond this the encoder's centre crop misses more than half of the picture
+MIN_TILE_SIDE: Final = 64  # pixels; a tile of a banner or a rule shows nothing more
 MAX_ASPECT: Final = 128.0  # beyond this it is a line, and scaling its short side up makes it huge
 
 
@@ -221,7 +222,7 @@ def _frames(image: Image.Image) -> list[tuple[Region | None, Image.Image]]:
     frames: list[tuple[Region | None, Image.Image]] = [(None, image)]
     width, height = image.size
     short, long = sorted((width, height))
-    if long <= TILED_ASPECT * short:
+    if long <= TILED_ASPECT * short or short < MIN_TILE_SIDE:
         return frames
     count = min(MAX_TILES, math.ceil(long / short * 4 / 3))
     for i in range(count):
@@ -249,6 +250,5 @@ def _decode_raw(data: bytes, min_side: int, limits: DecodeLimits) -> Picture | N
     return Picture(picture.frames, content.width, content.height, "RAW", picture.warning, known)
 
 
-Opener = Callable[[], Image.Image]
 PngImagePlugin.MAX_TEXT_CHUNK = 2**20  # bytes of one text chunk, inflated
 PngImagePlugin.MAX_TEXT_MEMORY = 16 * 2**20

@@ -26,7 +26,7 @@ class RawContent:
 
     Attributes:
         image: bytes of the embedded JPEG, or a developed picture.
-        orientation: EXIF orientation of `image`; None to take the JPEG's own.
+        orientation: EXIF orientation of `image`, 1..8.
         width: pixels of the upright photo.
         exif: the file's own EXIF, None where the container is not a TIFF.
     """

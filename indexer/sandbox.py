@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from encoders import Preprocess
 
 FRAME: Final = struct.Struct("<II")
+_OPEN_FLAGS: Final = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+)  # O_NONBLOCK: a pipe must not hold us
 ATTEMPTS: Final = 4  # reads of a file that changes meanwhile: the first and three more
 BACK_OFF_S: Final = 0.05  # before the second read; doubles
 SNIFF_BYTES: Final = 64
@@ -111,10 +114,7 @@ def read_file(path: bytes, limits: DecodeLimits) -> tuple[bytes, Stat]:
 
 def _read_once(path: bytes, limits: DecodeLimits) -> tuple[bytes | None, Stat, Stat]:
     """Return the content (None when its length is not what was promised) and the stat before and after."""
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
-    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, _OPEN_FLAGS)
     try:
         info = os.fstat(descriptor)
         before = _as_list(info)
@@ -197,9 +197,8 @@ def process(
         name = os.fsdecode(os.path.basename(path))
         picture = decoder(data, min_side=setup.preprocess.size, limits=setup.limits, name=name)
         del data
-        body = b"".join(
-            np.ascontiguousarray(setup.preprocess(image)).tobytes() for _, image in picture.frames
-        )
+        squares = [setup.preprocess(image) for _, image in picture.frames]
+        body = b"".join(np.ascontiguousarray(square).tobytes() for square in squares)
         return {
             "kind": "decoded", "stat": stat, "hash": digest.hex(), "known": False,
             "shape": [len(picture.frames), setup.preprocess.size, setup.preprocess.size, 3],

@@ -19,21 +19,27 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from indexer.images import DecodeLimits, Region
-from indexer.metadata import Metadata
+from indexer.images import DecodeLimits
+from indexer.outcomes import (
+    Decoded,
+    DecodeFailure,
+    DecodeTask,
+    FileStat,
+    Outcome,
+    read_answer,
+    read_stat,
+)
 from indexer.sandbox import FRAME, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from encoders import Pixels, Preprocess
+    from encoders import Preprocess
+
+__all__ = ["DecodeFailure", "DecodePool", "DecodeTask", "Decoded", "FileStat", "Outcome", "WorkerStartError"]
 
 AHEAD: Final = 2  # files a worker holds: the one it decodes and the next
 AHEAD_BYTES: Final = 32 * 1024  # of the next task's message: what any pipe takes without a reader
@@ -41,78 +47,6 @@ TRIES: Final = 2  # workers a file may kill; the first death may be the kernel's
 START_S: Final = 60.0  # a worker that is not ready by then is not coming
 BAD_STARTS: Final = 5  # in a row: the installation is broken, not a file
 MAX_HEAD_BYTES: Final = 4 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What identifies a state of a file; compared for equality only."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    dev: int
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeTask:
-    """One file to decode.
-
-    Attributes:
-        token: the caller's number, given back with the result.
-        known_hashes: contents whose embeddings exist already: read and hashed, not decoded.
-    """
-
-    token: int
-    path: bytes
-    known_hashes: frozenset[bytes] = frozenset()
-
-
-@dataclass(slots=True)
-class Decoded:
-    """A file that was read, and decoded unless its content was known.
-
-    Attributes:
-        stat: of the moment it was read.
-        content_hash: BLAKE2b, 32 bytes, of the whole file.
-        pixels: (n, size, size, 3) uint8, the whole picture first; n is 0 when the content was known.
-        regions: one per row of pixels; None stands for the whole picture.
-        width, height: pixels of the upright original.
-    """
-
-    token: int
-    path: bytes
-    stat: FileStat
-    content_hash: bytes
-    known: bool
-    pixels: Pixels
-    regions: list[Region | None]
-    width: int
-    height: int
-    format: str
-    warning: str | None
-    metadata: Metadata | None
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeFailure:
-    """A file that gives no picture.
-
-    Attributes:
-        stat: None when the file could not be asked.
-        vanished: it went away between scan and read: not a failure to report.
-        transient: not the file's fault; the next run tries again although the file is unchanged.
-    """
-
-    token: int
-    path: bytes
-    stat: FileStat | None
-    reason: str
-    vanished: bool = False
-    transient: bool = False
-
-
-Outcome: TypeAlias = Decoded | DecodeFailure
 
 
 class WorkerStartError(RuntimeError):
@@ -319,9 +253,9 @@ class _Slot(threading.Thread):
         try:
             head, body = worker.receive(deadline, self._is_closing)
             if head["kind"] == "reading done":
-                stat = _stat(head["stat"])
+                stat = read_stat(head["stat"])
                 head, body = worker.receive(deadline, self._is_closing)
-            outcome = _outcome(task, head, body)
+            outcome = read_answer(task, head, body)
         except (_WorkerDied, ValueError, KeyError, TypeError, IndexError) as error:
             self.held.popleft()
             code = self._bury()
@@ -372,7 +306,7 @@ class _Worker:
 
     def __init__(self, setup: Setup) -> None:
         code = f"import sys; sys.path[:] = {sys.path!r}; from indexer.sandbox import main; main()"
-        # Its own session: Ctrl-C in the terminal reaches the parent only. exec, not fork: no lock is inherited.
+        # Its own session: Ctrl-C in the terminal reaches the parent only. exec: no lock comes along.
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -459,36 +393,3 @@ class _Worker:
             return self.process.wait(1)
         except subprocess.TimeoutExpired:
             return None
-
-
-# --- answers --------------------------------------------------------------------------------------------
-
-
-def _stat(values: Any) -> FileStat:
-    if not isinstance(values, list) or [type(value) for value in values] != [int] * 5:
-        raise ValueError("not a stat")
-    return FileStat(*values)
-
-
-def _outcome(task: DecodeTask, head: dict[str, Any], body: bytearray) -> Outcome:
-    """Return what the worker's answer says; raises ValueError, KeyError or TypeError when it is malformed."""
-    stat = None if head["stat"] is None else _stat(head["stat"])
-    if head["kind"] == "failed":
-        vanished, transient = head["vanished"] is True, head["transient"] is True
-        return DecodeFailure(task.token, task.path, stat, str(head["reason"])[:300], vanished, transient)
-    if head["kind"] != "decoded" or stat is None:
-        raise ValueError("not an answer")
-    digest = bytes.fromhex(head["hash"])
-    if head["known"]:
-        none: npt.NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
-        return Decoded(task.token, task.path, stat, digest, True, none, [], 0, 0, "", None, None)
-    pixels = np.frombuffer(body, np.uint8).reshape(head["shape"])
-    regions = [None if region is None else Region(*region) for region in head["regions"]]
-    if pixels.ndim != 4 or len(regions) != len(pixels) or not len(pixels):
-        raise ValueError("not an answer")
-    about = {field.name: head["metadata"][field.name] for field in fields(Metadata)}
-    about["keywords"] = tuple(about["keywords"])
-    return Decoded(
-        task.token, task.path, stat, digest, False, pixels, regions, int(head["width"]), int(head["height"]),
-        str(head["format"]), head["warning"], Metadata(**about),
-    )  # fmt: skip
