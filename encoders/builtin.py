@@ -1,0 +1,193 @@
+"""The encoder shipped with pixseek: about 19 MB, offline, onnxruntime and numpy only.
+
+Its weights lie in `weights/builtin` beside this file; how they were made is in their MODEL_CARD.md.
+onnxruntime and tokenizers are imported on the first encoding, a tower's session is made on its first use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from encoders.base import Embeddings, Pixels, Preprocess, normalize
+from encoders.errors import EncoderDamagedError, EncoderUnavailableError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+WEIGHTS_DIR = Path(__file__).resolve().parent / "weights" / "builtin"
+IMAGE_BATCH = 32
+"""Pictures per run of the image tower: its largest activation is 4.8 MB per picture."""
+TEXT_BATCH = 64
+FILES = ("image.onnx", "text.onnx", "tokenizer.json")
+
+
+class BuiltinEncoder:
+    """Pictures and English sentences into one 384-d space, with no download.
+
+    Args:
+        weights_dir: another folder with config.json, image.onnx, text.onnx and tokenizer.json.
+        threads: of onnxruntime, per tower; None lets it take one per core.
+    Raises:
+        EncoderUnavailableError: the folder has no config.json.
+        EncoderDamagedError: config.json cannot be read; later, a file does not match its sha256.
+    """
+
+    def __init__(self, weights_dir: Path | None = None, threads: int | None = None) -> None:
+        self._folder = Path(weights_dir) if weights_dir is not None else WEIGHTS_DIR
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._image: InferenceSession | None = None
+        self._text: tuple[InferenceSession, Tokenizer] | None = None
+        path = self._folder / "config.json"
+        try:
+            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self._sha256 = {name: str(config["sha256"][name]) for name in FILES}
+            self._dim = int(config["dim"])
+            self._context = int(config["context_length"])
+            self._preprocess = Preprocess(**config["preprocess"])
+            normalisation = str(config["normalisation"])
+        except FileNotFoundError as error:
+            remedy = "install pixseek again, or use --encoder auto"
+            raise EncoderUnavailableError("builtin", f"{path} is not there", remedy) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EncoderDamagedError(str(path), f"not a config: {error!r}") from error
+        p = self._preprocess
+        parts = [*(self._sha256[name] for name in FILES), p.size, p.mode, p.interpolation, p.fill]
+        parts += [normalisation, self._dim, self._context]
+        self._fingerprint = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+    @property
+    def spec(self) -> str:
+        """`builtin`."""
+        return "builtin"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over the files' sha256s, preprocessing, normalisation, dim and context length."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """384."""
+        return self._dim
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square the image tower reads, pixels."""
+        return self._preprocess.size
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Picture to pixels; picklable."""
+        return self._preprocess
+
+    def encode_pixels(self, pixels: Pixels) -> Embeddings:
+        """Return one embedding per square, in the order given; memory does not grow with n.
+
+        Args:
+            pixels: (n, 224, 224, 3) uint8 from `preprocess`.
+        Returns:
+            (n, 384) float32, rows of unit L2 norm.
+        Raises:
+            EncoderDamagedError: image.onnx does not match its sha256 or cannot be read.
+            ValueError: the shape or dtype is another.
+        """
+        size = self.image_size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}")
+        rows = np.empty((len(pixels), self._dim), dtype=np.float32)
+        if len(pixels):
+            session = self._image_session()
+            for start in range(0, len(pixels), IMAGE_BATCH):
+                batch = np.ascontiguousarray(pixels[start : start + IMAGE_BATCH])
+                rows[start : start + len(batch)] = session.run(None, {"pixels": batch})[0]
+        return normalize(rows)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        """Return one embedding per image, in the order given; images are RGB, upright, any size."""
+        rows = np.empty((len(images), self._dim), dtype=np.float32)
+        for start in range(0, len(images), IMAGE_BATCH):
+            batch = np.stack([self._preprocess(image) for image in images[start : start + IMAGE_BATCH]])
+            rows[start : start + len(batch)] = self.encode_pixels(batch)
+        return rows
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Return one embedding per text, (n, 384) float32 of unit L2 norm.
+
+        Texts are lower-cased and cut at the context length (48 tokens); an empty text has an embedding too.
+
+        Raises:
+            EncoderDamagedError: text.onnx or tokenizer.json does not match its sha256 or cannot be read.
+        """
+        rows = np.empty((len(texts), self._dim), dtype=np.float32)
+        if len(texts):
+            session, tokenizer = self._text_session()
+            for start in range(0, len(texts), TEXT_BATCH):
+                batch = self._ids(tokenizer, texts[start : start + TEXT_BATCH])
+                rows[start : start + len(batch)] = session.run(None, {"ids": batch})[0]
+        return normalize(rows)
+
+    def _ids(self, tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return (n, longest) int64 token ids, padded with 0."""
+        # Nobody's query is longer than this, and the tokenizer reads all of a text before it cuts.
+        clean = [text[: 64 * self._context].encode("utf-8", "replace").decode("utf-8") for text in texts]
+        # One by one: encode_batch starts threads, which must not be alive when a process forks.
+        encoded = [tokenizer.encode(text).ids[: self._context] for text in clean]
+        ids = np.zeros((len(encoded), max(1, *map(len, encoded))), dtype=np.int64)
+        for row, tokens in enumerate(encoded):
+            ids[row, : len(tokens)] = tokens
+        return ids
+
+    def _image_session(self) -> InferenceSession:
+        with self._lock:
+            if self._image is None:
+                self._image = self._session("image.onnx")
+            return self._image
+
+    def _text_session(self) -> tuple[InferenceSession, Tokenizer]:
+        with self._lock:
+            if self._text is None:
+                from tokenizers import Tokenizer
+
+                data = self._read("tokenizer.json")
+                try:
+                    tokenizer = Tokenizer.from_str(data.decode("utf-8"))
+                except Exception as error:  # the library raises bare Exception
+                    raise EncoderDamagedError(str(self._folder / "tokenizer.json"), str(error)) from error
+                self._text = self._session("text.onnx"), tokenizer
+            return self._text
+
+    def _read(self, name: str) -> bytes:
+        """Return a file's bytes once they match their sha256."""
+        path = self._folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise EncoderDamagedError(str(path), f"cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != self._sha256[name]:
+            raise EncoderDamagedError(str(path), "its sha256 is not the one in config.json")
+        return data
+
+    def _session(self, name: str) -> InferenceSession:
+        import onnxruntime
+
+        data = self._read(name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+            options.inter_op_num_threads = 1
+        try:
+            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own errors share no base but this
+            raise EncoderDamagedError(str(self._folder / name), str(error)) from error
