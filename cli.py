@@ -551,19 +551,25 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if isinstance(error.__context__, BrokenPipeError):  # typer's answer to `pixseek --help | head -1`
             return 0
         return error.code if isinstance(error.code, int) else UNEXPECTED
+    except OSError as error:
+        if error.filename is not None or error.errno not in terminal.OUTPUT_ERRNOS:
+            return _explain(error, debug)
+        terminal.drop_stdout()  # typer's own output: help and completion
+        terminal.note(f"cannot write the answer: {error.strerror}")
+        return OUTPUT_FAILED
     except KeyboardInterrupt:
         terminal.note("stopped")
         return 128 + signal.SIGINT
     except Exception as error:
-        if debug:
-            import traceback
-
-            traceback.print_exc()
-        return _explain(error)
+        return _explain(error, debug)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception, debug: bool) -> int:
     """Print one line about an error and return its exit code."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "pixseek"

@@ -29,6 +29,8 @@ _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # Joiners are part of words in Persian and of many emoji; they neither move nor reorder a line.
 _JOINERS = frozenset("\u200c\u200d")
 
+OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+
 
 class OutputClosed(Exception):
     """Whoever reads stdout went away (`| head -1`): nothing is left to say."""
@@ -108,14 +110,14 @@ def write(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        _drop_stdout()
+        drop_stdout()
         if error.errno in (errno.EPIPE, errno.ESHUTDOWN):
             raise OutputClosed from None
         raise OutputFailed(f"cannot write the answer: {os.strerror(error.errno or 0)}") from None
 
 
-def _drop_stdout() -> None:
-    # What is left in the buffer would fail again when the interpreter ends, with a traceback.
+def drop_stdout() -> None:
+    """Send what is still buffered nowhere: at exit it would fail again, with a traceback."""
     try:
         with Path(os.devnull).open("wb") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())

@@ -91,39 +91,43 @@ def test_index_json_is_the_report(pixseek: Pixseek, photos: Path) -> None:
     assert report["failures"][0]["reason"]
 
 
-def test_search_json_is_one_document(indexed: Pixseek, photos: Path) -> None:
-    answer = json.loads(indexed("search", "green", "-k", "3", "--json").stdout)
+def test_search_json_is_one_document(library: Pixseek) -> None:
+    answer = json.loads(library("search", "green", "-k", "3", "--json").stdout)
     assert (answer["query"], answer["encoder"], answer["count"]) == ("green", "color", 3)
     first = answer["hits"][0]
-    assert (first["rank"], first["path"], first["timestamp_ms"]) == (1, str(photos / "green.png"), None)
+    assert (first["rank"], first["path"], first["timestamp_ms"]) == (
+        1,
+        str(library.photos / "green.png"),
+        None,
+    )
     assert first["score"] == pytest.approx(1, abs=1e-3)
     assert (first["width"], first["height"], first["format"]) == (64, 48, "PNG")
     assert "path_b64" not in first
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
 
 
-def test_picture_from_standard_input(indexed: Pixseek, photos: Path) -> None:
-    data = (photos / "yellow.png").read_bytes()
-    answer = json.loads(indexed("similar", "-", "-k", "1", "--json", input=data).stdout)
+def test_picture_from_standard_input(library: Pixseek) -> None:
+    data = (library.photos / "yellow.png").read_bytes()
+    answer = json.loads(library("similar", "-", "-k", "1", "--json", input=data).stdout)
     assert answer["query"] == "-"
-    assert answer["hits"][0]["path"] == str(photos / "yellow.png")
+    assert answer["hits"][0]["path"] == str(library.photos / "yellow.png")
 
 
-def test_sentence_from_standard_input_may_be_a_megabyte(indexed: Pixseek, photos: Path) -> None:
-    done = indexed("search", "-", "-k", "1", "--paths-only", input=b"blue " * 200_000)
-    assert done.stdout == os.fsencode(photos / "blue.png") + b"\n"
+def test_sentence_from_standard_input_may_be_a_megabyte(library: Pixseek) -> None:
+    done = library("search", "-", "-k", "1", "--paths-only", input=b"blue " * 200_000)
+    assert done.stdout == os.fsencode(library.photos / "blue.png") + b"\n"
 
 
 @pytest.mark.parametrize(
     "text", [b"\xff red", "🔴 red", "a\u202ered red", "[bold]red[/]", "%s red", "red " * 500]
 )
-def test_odd_questions_are_answered(indexed: Pixseek, photos: Path, text: str | bytes) -> None:
-    done = indexed("search", text, "-k", "1", "--json")
-    assert json.loads(done.stdout)["hits"][0]["path"] == str(photos / "red.png")
+def test_odd_questions_are_answered(library: Pixseek, text: str | bytes) -> None:
+    done = library("search", text, "-k", "1", "--json")
+    assert json.loads(done.stdout)["hits"][0]["path"] == str(library.photos / "red.png")
 
 
-def test_huge_k_is_no_error(indexed: Pixseek) -> None:
-    assert len(indexed("search", "red", "-k", "1000000000").stdout.splitlines()) == 4
+def test_huge_k_is_no_error(library: Pixseek) -> None:
+    assert len(library("search", "red", "-k", "1000000000").stdout.splitlines()) == 4
 
 
 def test_empty_folder_and_empty_index(pixseek: Pixseek, tmp_path: Path) -> None:
@@ -205,15 +209,15 @@ def test_encoders_lists_builtin_first(pixseek: Pixseek) -> None:
         ["similar", "http://127.0.0.1/a.jpg"], ["similar", "-"], ["backup"],
     ],
 )  # fmt: skip
-def test_wrong_usage_is_2_and_one_message(indexed: Pixseek, arguments: list[str]) -> None:
-    done = indexed(*arguments, exits=2)
+def test_wrong_usage_is_2_and_one_message(library: Pixseek, arguments: list[str]) -> None:
+    done = library(*arguments, exits=2)
     assert done.stdout == b"" or arguments == []
     assert len(done.stderr.splitlines()) == (1 if arguments else 0)
 
 
-def test_a_query_picture_that_is_none_is_2(indexed: Pixseek, tmp_path: Path) -> None:
+def test_a_query_picture_that_is_none_is_2(library: Pixseek, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    done = indexed("similar", tmp_path / "a.jpg", exits=2)
+    done = library("similar", tmp_path / "a.jpg", exits=2)
     assert b"a.jpg" in done.stderr
 
 
@@ -260,22 +264,21 @@ def test_index_being_written_is_11_and_can_be_waited_for(
         assert len(indexed("search", "red").stdout.splitlines()) == 4
         draw(photos / "more.png", "orange")
         waiting = indexed.start("index", photos, "--wait", stderr=subprocess.PIPE)
-        time.sleep(1)
-        assert waiting.poll() is None
+        assert waiting.stderr is not None
+        assert b"waiting for" in waiting.stderr.readline()
     _, said = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, said
-    assert b"waiting for" in said
     assert len(indexed("search", "red").stdout.splitlines()) == 5
 
 
-def test_another_encoder_is_12(indexed: Pixseek, photos: Path) -> None:
-    for command in (["index", photos], ["search", "red"], ["similar", photos / "red.png"]):
-        done = indexed(*command, "--encoder", "color-2", exits=12)
+def test_another_encoder_is_12(library: Pixseek) -> None:
+    for command in (["index", library.photos], ["search", "red"], ["similar", library.photos / "red.png"]):
+        done = library(*command, "--encoder", "color-2", exits=12)
         assert b"use --encoder color" in done.stderr
 
 
-def test_unavailable_encoder_is_12(indexed: Pixseek) -> None:
-    done = indexed("search", "red", "--encoder", "ViT-B-32/nonsense", "--offline", exits=None)
+def test_unavailable_encoder_is_12(library: Pixseek) -> None:
+    done = library("search", "red", "--encoder", "ViT-B-32/nonsense", "--offline", exits=None)
     assert done.returncode in (2, 12)
     assert len(done.stderr.splitlines()) == 1
 
@@ -288,19 +291,19 @@ def test_damaged_index_is_13_and_names_repair(indexed: Pixseek) -> None:
     assert b"pixseek repair" in indexed("check", exits=13).stdout
 
 
-def test_unwritten_answer_is_14(indexed: Pixseek) -> None:
+def test_unwritten_answer_is_14(library: Pixseek) -> None:
     with Path("/dev/full").open("wb") as full:
         for command in (["search", "red"], ["search", "red", "--json"], ["status"], ["--help"]):
-            done = indexed(*command, exits=14, stdout=full)
+            done = library(*command, exits=14, stdout=full)
             assert b"No space left on device" in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error(indexed: Pixseek) -> None:
+def test_a_reader_that_leaves_is_no_error(library: Pixseek) -> None:
     for command in (["search", "red"], ["search", "red", "--json"], ["--help"]):
         read, write = os.pipe()
         os.close(read)
         try:
-            done = indexed(*command, stdout=write)
+            done = library(*command, stdout=write)
         finally:
             os.close(write)
         assert done.stderr == b""

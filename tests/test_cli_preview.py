@@ -115,7 +115,7 @@ def test_what_cannot_be_shown_never_ends_the_answer(tmp_path: Path, protocol: st
         assert previewer.draw(os.fsencode(path)) == b"      (cannot be shown)\n"
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 100), (100, 1)])
 def test_extreme_shapes_are_shown(tmp_path: Path, size: tuple[int, int]) -> None:
     path = os.fsencode(draw(tmp_path / "a.png", "red", size))
     for protocol in ("kitty", "iterm", "sixel", "blocks", "blocks256"):

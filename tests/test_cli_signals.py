@@ -1,4 +1,4 @@
-"""A run that is told to stop: what is committed stays, the exit code names the signal, the next run goes on."""
+"""A run told to stop: what is committed stays, the exit code names the signal, the next run goes on."""
 
 from __future__ import annotations
 
