@@ -7,6 +7,7 @@ inside the command that needs it, so that `pixseek --help` answers at once.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -249,7 +250,10 @@ def _answer(
     for warning in opened.warnings:
         terminal.note(warning)
     if not hits:
-        terminal.note("the index is empty; fill it with: pixseek index FOLDER")
+        empty = opened.space is None or not opened.status().frames
+        terminal.note(
+            "the index is empty; fill it with: pixseek index FOLDER" if empty else "nothing else there"
+        )
     if as_json:
         terminal.document(
             {
@@ -274,7 +278,7 @@ def _previewer() -> Callable[[Hit], bytes] | None:
         return None
     from preview import Previewer
 
-    previewer = Previewer.for_terminal(dict(os.environ), os.get_terminal_size(sys.stdout.fileno()))
+    previewer = Previewer.for_terminal(dict(os.environ), shutil.get_terminal_size())
     return lambda hit: previewer.draw(hit.path, hit.region)
 
 
