@@ -2,7 +2,8 @@
 
 Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder shipped in the package),
 `specs` (what a person may type), `store` (the cache folder), `tokens` (tokenizers without torch),
-`onnx_runtime` (exported towers), `hub` (where weights are), `openclip` (torch), `export` (torch to ONNX),
+`onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
+`sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
 `registry` (`load_encoder`, `resolve_auto`, `list_encoders`).
 
 Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.

@@ -22,9 +22,10 @@ from PIL import Image
 from encoders.base import Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderError
 from encoders.onnx_runtime import CONFIG, FORMAT, GOLDEN, TOKENS, digest, open_session, verify
-from encoders.openclip import TorchModel, image_tower, quiet, text_tower
+from encoders.openclip import TorchModel, quiet
 from encoders.store import Store, sha256_file, write_json
 from encoders.tokens import TEXT_PROBES, Tokenizer, clip_tokenizer, hf_tokenizer
+from encoders.torch_runtime import image_tower, text_tower
 
 AGREEMENT = 0.9999  # least cosine between ONNX and torch fp32, over 8 pictures and 8 texts
 OPSET = 18

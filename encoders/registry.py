@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from encoders import hub
+from encoders import hub, published, sources
 from encoders.base import Encoder
 from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
@@ -113,9 +113,9 @@ def resolve_auto(*, cache_dir: Path, offline: bool = False) -> AutoChoice:
     if _is_exported(spec, Store(cache_dir)):
         return AutoChoice(RECOMMENDED)
     why: str | None
-    if not hub.installed():
+    if not sources.installed():
         why = "the optional encoders are not installed"
-        change = f"to change: {hub.INSTALL}, then index with --encoder {RECOMMENDED}"
+        change = f"to change: {sources.INSTALL}, then index with --encoder {RECOMMENDED}"
     else:
         change = f"to change: index with --encoder {RECOMMENDED} when it can be fetched"
         if _is_cached(spec):
@@ -187,7 +187,7 @@ def _from_cache(spec: Spec, store: Store, threads: int | None) -> OnnxEncoder | 
     try:
         return OnnxEncoder(folder, spec=spec.text, fingerprint=entry["fingerprint"], threads=threads)
     except EncoderDamagedError:
-        if not hub.installed() or not all(Path(known["path"]).is_file() for known in entry["files"]):
+        if not sources.installed() or not all(Path(known["path"]).is_file() for known in entry["files"]):
             raise
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -202,7 +202,7 @@ def _from_weights(
     threads: int | None,
 ) -> Encoder:
     """Return the encoder by building the torch model, and export it for the next time."""
-    source = hub.resolve(spec, allow_pickle=allow_pickle, offline=offline)
+    source = sources.resolve(spec, allow_pickle=allow_pickle, offline=offline)
     files = [source.weights] if source.config_file is None else [source.weights, source.config_file]
     try:
         before = [identity(path) for path in files]
@@ -213,7 +213,8 @@ def _from_weights(
     known = store.recall(spec.text)
 
     from encoders.export import ExportError, export, versions
-    from encoders.openclip import TorchEncoder, TorchModel
+    from encoders.openclip import TorchModel
+    from encoders.torch_runtime import TorchEncoder
 
     try:
         built = TorchModel(source, store)
@@ -253,5 +254,7 @@ def _is_exported(spec: Spec, store: Store) -> bool:
 
 def _is_cached(spec: Spec) -> bool:
     """Return whether the weights of MODEL/PRETRAINED are on this machine. No network, no torch."""
-    location = hub.hub_location(hub.pretrained_table().get(spec.model, {}).get(spec.tag or "", {}))
+    location = published.hub_location(
+        published.pretrained_table().get(spec.model, {}).get(spec.tag or "", {})
+    )
     return location is not None and hub.cached_file(*location) is not None
