@@ -25,7 +25,7 @@ from training.backbone import MobileNetV2, load_backbone
 from training.datasets import CAPTIONED, DEVS, LABELLED, Sample, read_tar
 
 PREPROCESS = Preprocess(size=224, mode="shortest", interpolation="bicubic")
-VIEWS = {**dict.fromkeys(CAPTIONED, 6), **dict.fromkeys(LABELLED, 2), "drawings": 2}
+VIEWS = {**dict.fromkeys(CAPTIONED, 6), **dict.fromkeys(LABELLED, 2), "drawings": 1}
 BATCH = 64
 BACKBONE = Path("backbone") / "mobilenet_v2_1.0_224_imagenet.npz"
 

@@ -42,7 +42,7 @@ def picture_texts(data: Path) -> list[str]:
 
 def training_texts(data: Path, drawings: Sequence[str] = ()) -> tuple[list[str], int]:
     """Return (every distinct training sentence, how many dev captions were removed)."""
-    texts = list(dict.fromkeys([*picture_texts(data), *drawings, *wide_texts(data)]))
+    texts = list(dict.fromkeys([*picture_texts(data), *wide_texts(data), *drawings]))
     return without(texts, dev_sentences(data))
 
 
