@@ -92,9 +92,8 @@ class Catalog:
         """Return counts of files by status, frames, embeddings and dead embeddings."""
         live = exists().where(t.file.c.content_id == t.frame.c.content_id)
         with storage_errors(self.folder), self.engine.connect() as connection:
-            by_status = dict(connection.execute(
-                    select(t.file.c.status, func.count()).group_by(t.file.c.status)
-                ))
+            query = select(t.file.c.status, func.count()).group_by(t.file.c.status)
+            by_status = {row[0]: row[1] for row in connection.execute(query)}
             frames = connection.execute(select(func.count()).select_from(t.frame).where(live)).scalar_one()
             embeddings = connection.execute(select(func.count()).select_from(t.embedding)).scalar_one()
             dead = connection.execute(

@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from indexer import tables as t
 from indexer import vectors as vector_files
-from indexer.catalog import CATALOG_NAME, Catalog, reading_engine, row_is_intact, verify_header
+from indexer.catalog import CATALOG_NAME, Catalog, check_version, reading_engine, row_is_intact, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, IndexStorageError, storage_errors
 from indexer.ledger import Ledger, publish_file
 from indexer.lock import WriterLock
 
+_SALVAGE_ROWS = 4096
+_SALVAGE_FAILURES = 512
 _CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file)
 
 
@@ -258,6 +261,10 @@ def _salvage(folder: Path, report: RepairReport) -> str:
 def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> None:
     engine = reading_engine(damaged)
     try:
+        try:
+            check_version(ledger.folder, engine)
+        except DBAPIError:
+            return  # SQLite cannot even find its tables
         with ledger.engine.begin() as target:
             target.execute(text("PRAGMA defer_foreign_keys=ON"))
             for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file):
@@ -282,39 +289,30 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
         engine.dispose()
 
 
-def _readable_rows(
-    engine: Engine, table: Table, report: RepairReport, widest: int = 4096
-) -> Iterator[Row[Any]]:
-    """Yield the rows that can still be read, stepping over broken pages by ids."""
-    try:
-        with engine.connect() as connection:
-            last = connection.execute(select(func.max(table.c.id))).scalar() or 0
-    except Exception as error:
-        if not _is_sqlite(error):
-            raise
-        last = 2**22  # the far end is broken: look this far
-    start, width = 1, widest
-    while start <= last:
-        query = select(table).where(table.c.id >= start, table.c.id < start + width).order_by(table.c.id)
+def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterator[Row[Any]]:
+    """Yield the rows that can still be read, stepping over broken pages by ids.
+
+    A range that fails is cut in eight until single ids fail; a long stretch of those ends the table.
+    """
+    ordered = select(table).order_by(table.c.id)
+    start, width, failures = 1, _SALVAGE_ROWS, 0
+    with engine.connect() as connection:
         try:
-            with engine.connect() as connection:
-                rows = connection.execute(query).all()
-        except Exception as error:
-            if not _is_sqlite(error):
-                raise
-            if width > 1:
-                width //= 8
+            last = connection.execute(select(func.max(table.c.id))).scalar() or 0
+        except DBAPIError:
+            last = start + _SALVAGE_ROWS * _SALVAGE_FAILURES  # the far end is broken
+        while start <= last and failures < _SALVAGE_FAILURES:
+            try:
+                rows = connection.execute(ordered.where(table.c.id.between(start, start + width - 1))).all()
+            except DBAPIError:
+                if width > 1:
+                    width //= 8
+                else:
+                    start, failures = start + 1, failures + 1
+                    report.lost_rows += 1
                 continue
-            report.lost_rows += 1
-            start += 1
-            continue
-        yield from rows
-        start += width
-        width = min(widest, width * 2)
-
-
-def _is_sqlite(error: Exception) -> bool:
-    return isinstance(getattr(error, "orig", error), sqlite3.Error)
+            yield from rows
+            start, width, failures = start + width, min(_SALVAGE_ROWS, width * 2), 0
 
 
 def prune(folder: Path, *, apply: bool = False) -> PruneReport:

@@ -231,11 +231,12 @@ class _Slot(threading.Thread):
             self.bad_starts = 0
             return True
         except (_WorkerDied, OSError) as error:
+            why = str(error) or (self.worker.last_words() if self.worker is not None else "")
             self._bury()
             self.bad_starts += 1
             if self.bad_starts >= BAD_STARTS:
                 raise WorkerStartError(
-                    f"decode workers do not start ({str(error) or 'they end at once'}); reinstall pixseek"
+                    f"decode workers do not start ({why or 'they end at once'}); reinstall pixseek"
                 ) from error
             time.sleep(0.1 * 2**self.bad_starts)
             return False
@@ -311,6 +312,7 @@ class _Worker:
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,  # until it is ready; then it has none
             bufsize=0,
             start_new_session=True,
         )
@@ -375,6 +377,13 @@ class _Worker:
             view = view[count:]
         return data
 
+    def last_words(self) -> str:
+        """Return the last line of a worker that died at its start: its exception."""
+        self.kill()
+        assert self.process.stderr is not None
+        lines = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
+
     def kill(self) -> None:
         """Send SIGKILL; the pipe closes."""
         with contextlib.suppress(OSError):
@@ -382,7 +391,7 @@ class _Worker:
 
     def close(self) -> int | None:
         """Kill, close the pipes, and return the exit code; None when the process does not end in a second."""
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
