@@ -109,13 +109,18 @@ def _wide_scale(image: Image.Image) -> tuple[float, float] | None:
     """Return (offset, gain) that brings a grey picture of more than 8 bits to 0..255, None for 8-bit modes.
 
     The rule, by mode:
-        I;16*  0..65535, or 0..4095 where a TIFF says 12 bits per sample or names its largest value.
+        I;16*  0..65535, or 0..4095 where a TIFF says 12 bits per sample or names its largest value; a
+               picture that would be left with fewer than 8 levels (a sensor's raw counts) is stretched.
         I      0..255 and 0..65535 as such; a wider or negative range is stretched.
         F      0..1 and 0..255 as such; 0..65535 as 16 bit; any other range is stretched.
     """
     mode = image.mode
     if mode.startswith("I;16"):
-        return 0.0, 255.0 / _white_level(image)
+        white = _white_level(image)
+        low, high = _finite_range(image)
+        if not 0 < high < white / 32:
+            return 0.0, 255.0 / white
+        return low, 255.0 / max(high - low, 1.0)
     if mode not in WIDE_MODES:
         return None
     low, high = _finite_range(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import resource
 import struct
 import time
@@ -95,10 +96,10 @@ def test_suffixes_are_lower_case_and_cover_raw() -> None:
 
 
 def test_pillow_switches_are_put_back() -> None:
-    before = Image.MAX_IMAGE_PIXELS
+    before: object = Image.MAX_IMAGE_PIXELS
     decode(jpeg(), min_side=224)
     reason(jpeg()[:2000])
-    assert Image.MAX_IMAGE_PIXELS == before
+    assert before == Image.MAX_IMAGE_PIXELS
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
@@ -312,7 +313,7 @@ def test_long_picture_has_tiles_to_both_ends(size: tuple[int, int], tiles: int) 
     assert all(entry[2:] == (0, 1) for entry in long)
     assert [entry[0] for entry in long] == sorted(entry[0] for entry in long)
     if tiles < 12:  # overlapping, so that nothing falls between two
-        assert all(b[0] < a[0] + a[1] for a, b in zip(long, long[1:], strict=False))
+        assert all(b[0] < a[0] + a[1] for a, b in itertools.pairwise(long))
     assert all(image.size == (min(size), min(size)) for _, image in picture.frames[1:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -276,7 +277,7 @@ def test_out_of_descriptors_is_transient(tmp_path: Path) -> None:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 4, before[1])
         )
-        with pytest.raises(OSError, match="Too many"):
+        with contextlib.suppress(OSError):
             while True:
                 taken.append(os.dup(0))
         with pytest.raises(sandbox.FileProblem, match="too many open files") as caught:
@@ -444,9 +445,8 @@ def test_killed_worker_costs_nothing(tmp_path: Path) -> None:
 def test_broken_installation_is_an_error_not_a_hang(tmp_path: Path) -> None:
     with DecodePool(Preprocess(SIZE), workers=1, decoder="no_such_module:decode") as pool:
         pool.submit(DecodeTask(0, os.fsencode(write(tmp_path, "a.jpg"))))
-        with pytest.raises(WorkerStartError, match="do not start"):
-            while True:
-                pool.results(30)
+        with pytest.raises(WorkerStartError, match=r"do not start \(ModuleNotFoundError: .*no_such_module"):
+            pool.results(60)
 
 
 # --- the end --------------------------------------------------------------------------------------------
