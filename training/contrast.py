@@ -119,6 +119,13 @@ def embed_ids(text: TextTower, ids: npt.NDArray[np.int16]) -> npt.NDArray[np.flo
     return np.concatenate(out)
 
 
+def embed_rows(text: TextTower, data: TextData, rows: npt.NDArray[np.int64], parts: int = 4) -> Tensor:
+    """Return (len(rows), dim) embeddings with gradients; rows go through in parts of like length."""
+    order = np.argsort(data.lengths[rows], kind="stable")
+    pieces = [text(data.batch(rows[part])[0]) for part in np.array_split(order, parts)]
+    return torch.cat(pieces)[torch.from_numpy(np.argsort(order, kind="stable"))]
+
+
 def dev_recall(towers: Towers, dev: PictureSet, ids: npt.NDArray[np.int16]) -> Recall:
     """Return recall on a cached development set; ids are its captions in order."""
     return recall(embed_maps(towers.head, dev.views[0]), embed_ids(towers.text, ids), owners(dev.captions))
@@ -173,9 +180,9 @@ def train_towers(
             loss = contrastive_loss(images, targets, scale, same, weights)
             if joint:
                 rows = np.concatenate([rows, rng.integers(len(data.ids), size=wide)])
-                ids, all_targets = data.batch(rows)
+                all_targets = torch.from_numpy(data.targets[rows].astype(np.float32))
                 with torch.autocast("cpu", torch.bfloat16):
-                    texts = towers.text(ids)
+                    texts = embed_rows(towers.text, data, rows)
                 student = texts[: len(positions)]
                 scale = towers.log_scale.exp().clamp(max=100)
                 loss = 0.3 * loss + contrastive_loss(images, student, scale, same, weights)

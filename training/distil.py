@@ -83,13 +83,17 @@ def train_text(
     *,
     folder: Path,
     epochs: int,
+    horizon: int = 0,
     batch: int = 512,
     rate: float = 1e-3,
     seed: int = 0,
 ) -> list[float]:
-    """Train the tower in place (it ends as its own average); return the mean loss of each epoch run here."""
+    """Train the tower in place (it ends as its own average); return the mean loss of each epoch run here.
+
+    The learning rate falls over `horizon` epochs where that is more: the next stage takes over before it is low.
+    """
     torch.manual_seed(seed)
-    steps = epochs * len(list(by_length(data.lengths, batch, np.random.default_rng(0))))
+    steps = max(epochs, horizon) * len(list(by_length(data.lengths, batch, np.random.default_rng(0))))
     run = Run(tower, steps=steps, rate=rate)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "distil.safetensors"

@@ -25,7 +25,7 @@ from training.backbone import MobileNetV2, load_backbone
 from training.datasets import CAPTIONED, DEVS, LABELLED, Sample, read_tar
 
 PREPROCESS = Preprocess(size=224, mode="shortest", interpolation="bicubic")
-VIEWS = {**dict.fromkeys(CAPTIONED, 6), **dict.fromkeys(LABELLED, 2), "drawings": 1}
+VIEWS = {**dict.fromkeys(CAPTIONED, 3), **dict.fromkeys(LABELLED, 2), "drawings": 1}
 BATCH = 64
 BACKBONE = Path("backbone") / "mobilenet_v2_1.0_224_imagenet.npz"
 
@@ -121,7 +121,7 @@ def cache_features(data: Path, cache: Path, *, seed: int, drawings: list[Sample]
         path = data / f"{name}.tar"
         if path.exists():
             write_set(cache, name, list(read_tar(path)), range(1), model, seed)
-    plan += [(name, range(v, v + 1)) for v in range(1, 6) for name in sets if v < VIEWS[name]]
+    plan += [(name, range(v, v + 1)) for v in range(1, max(VIEWS.values())) for name in sets if v < VIEWS[name]]
     for name, numbers in plan:
         write_set(cache, name, sets[name], numbers, model, seed)
 

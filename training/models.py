@@ -106,10 +106,9 @@ class ImageHead(nn.Module):
         """Map (n, 320, 7, 7) to (n, channels): mean plus attention pooling."""
         x = self.top(maps)
         n, c, h, w = x.shape
-        weights = self.attend(x).flatten(2).softmax(-1)
+        weights = self.attend(x).flatten(2).softmax(-1) + 1.0 / (h * w)  # the mean rides along
         parts = x.reshape(n, self.pool_heads, c // self.pool_heads, h * w)
-        attended = (parts * weights[:, :, None]).sum(-1).reshape(n, c)
-        return x.flatten(2).mean(-1) + attended
+        return (parts @ weights[..., None]).reshape(n, c)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (n, 320, 7, 7) to (n, dim) float32 rows of unit norm."""
