@@ -111,7 +111,7 @@ def traced(
 KILL_POINTS = [
     (call, when)
     for call, points in {
-        "pwrite64": range(1, 90, 3), "fdatasync": range(1, 12), "fsync": range(1, 8), "rename": range(1, 4),
+        "pwrite64": range(1, 330, 11), "fdatasync": range(1, 12), "fsync": range(1, 8), "rename": range(1, 4),
         "ftruncate": range(1, 4), "unlink": range(1, 8),
     }.items()
     for when in points
