@@ -50,7 +50,8 @@ class MobileNetV2(nn.Module):
 
     def trunk(self, pixels: Tensor) -> Tensor:
         """Map (n, 224, 224, 3) pixels 0..255, any dtype, to (n, 320, 7, 7)."""
-        x = pixels.permute(0, 3, 1, 2).to(self.convs[0].weight.dtype) / SCALE - 1.0
+        dtype = next(self.parameters()).dtype
+        x = pixels.permute(0, 3, 1, 2).to(dtype) / SCALE - 1.0
         for layer in range(2):
             x = self.convs[layer](x)
         x = self.convs[2](x)
@@ -58,11 +59,13 @@ class MobileNetV2(nn.Module):
             y = self.convs[layer + 2](self.convs[layer + 1](self.convs[layer](x)))
             stays = self.convs[layer + 1].stride == 1 and y.shape[1] == x.shape[1]
             x = x + y if stays else y
-        return x
+        out: Tensor = x
+        return out
 
     def top(self, maps: Tensor) -> Tensor:
         """Map (n, 320, 7, 7) to (n, 1280, 7, 7), in 0..6."""
-        return self.convs[TRUNK](maps)
+        out: Tensor = self.convs[TRUNK](maps)
+        return out
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, 224, 224, 3) pixels to (n, 1280): the mean over positions."""

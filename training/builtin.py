@@ -68,7 +68,7 @@ def text_data(data: Path, cache: Path, shape: Shape) -> TextData:
 def new_text_tower(cache: Path, shape: Shape, seed: int) -> TextTower:
     """Return a text tower that starts as a bag of its tokens' teacher embeddings."""
     tokenizer = load_tokenizer(cache / "tokenizer.json")
-    tokens = [tokenizer.id_to_token(row).replace("##", "") for row in range(tokenizer.get_vocab_size())]
+    tokens = [str(tokenizer.id_to_token(row)).replace("##", "") for row in range(tokenizer.get_vocab_size())]
     torch.manual_seed(seed)
     tower = TextTower(shape)
     if len(tokens) != shape.vocab:
@@ -85,12 +85,19 @@ def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> N
     cache_features(data, features, seed=recipe.seed, drawings=None if drawn else drawing_samples())
     stage("teacher")
     texts = text_data(data, cache, shape)
-    sets = [pictures for name in (*CAPTIONED, *LABELLED, "drawings") if (pictures := load_set(features, name))]
+    sets = [
+        pictures for name in (*CAPTIONED, *LABELLED, "drawings") if (pictures := load_set(features, name))
+    ]
     print({pictures.name: (len(pictures.captions), len(pictures.views)) for pictures in sets}, flush=True)
     stage("distil")
     tower = new_text_tower(cache, shape, recipe.seed)
     train_text(
-        tower, texts, folder=runs, epochs=recipe.distil_epochs, horizon=recipe.distil_horizon, seed=recipe.seed
+        tower,
+        texts,
+        folder=runs,
+        epochs=recipe.distil_epochs,
+        horizon=recipe.distil_horizon,
+        seed=recipe.seed,
     )
     stage("head")
     backbone = load_backbone(data / BACKBONE)
@@ -99,19 +106,34 @@ def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> N
     head = ImageHead(shape, top if isinstance(top, SameConv) else None)
     photos = [pictures for pictures in sets if pictures.name != "drawings"]
     train_towers(
-        Towers(TextTower(shape), head), Pairs.of(photos, texts), texts, folder=runs, epochs=recipe.head_epochs,
-        text_rate=0.0, name="head", seed=recipe.seed,
-    )  # fmt: skip
+        Towers(TextTower(shape), head),
+        Pairs.of(photos, texts),
+        texts,
+        folder=runs,
+        epochs=recipe.head_epochs,
+        text_rate=0.0,
+        name="head",
+        seed=recipe.seed,
+    )
     stage("contrast")
     towers = Towers(tower, head)
     dev = dev_set(features, cache, shape)
     if dev:
         print("before:", str(dev_recall(towers, *dev)).replace("\n", " | "), flush=True)
     train_towers(
-        towers, Pairs.of(sets, texts), texts, folder=runs, epochs=recipe.contrast_epochs, dev=dev,
-        rate=recipe.head_rate, text_rate=recipe.text_rate, top_rate=recipe.top_rate, wide=recipe.wide,
-        teach=recipe.teach, seed=recipe.seed,
-    )  # fmt: skip
+        towers,
+        Pairs.of(sets, texts),
+        texts,
+        folder=runs,
+        epochs=recipe.contrast_epochs,
+        dev=dev,
+        rate=recipe.head_rate,
+        text_rate=recipe.text_rate,
+        top_rate=recipe.top_rate,
+        wide=recipe.wide,
+        teach=recipe.teach,
+        seed=recipe.seed,
+    )
     stage("export")
     export(towers, data, cache, out, shape)
 
@@ -129,9 +151,15 @@ def export(towers: Towers, data: Path, cache: Path, out: Path, shape: Shape) -> 
     """Write the encoder's files and print how well ONNX and torch agree."""
     image = ImageTower(load_backbone(data / BACKBONE), towers.head)
     cosines = export_towers(
-        image, towers.text, (cache / "tokenizer.json").read_text(encoding="utf-8"), out,
-        dim=shape.dim, context=shape.context, preprocess=PREPROCESS, recipe=RECIPE,
-    )  # fmt: skip
+        image,
+        towers.text,
+        (cache / "tokenizer.json").read_text(encoding="utf-8"),
+        out,
+        dim=shape.dim,
+        context=shape.context,
+        preprocess=PREPROCESS,
+        recipe=RECIPE,
+    )
     sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
     print(f"lowest cosine to torch {cosines}; bytes {sizes}", flush=True)
 
@@ -141,8 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the built-in encoder; resumes from its cache folder.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for image.onnx, text.onnx, ...")
-    parser.add_argument("--cache", type=Path, default=Path("work") / "builtin", help="views, teacher, checkpoints")
-    parser.add_argument("--epochs", type=int, default=Recipe.contrast_epochs, help="of the contrast stage")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("work") / "builtin", help="views, teacher, checkpoints"
+    )
+    parser.add_argument("--epochs", type=int, default=Recipe().contrast_epochs, help="of the contrast stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)

@@ -90,7 +90,8 @@ def train_text(
 ) -> list[float]:
     """Train the tower in place (it ends as its own average); return the mean loss of each epoch run here.
 
-    The learning rate falls over `horizon` epochs where that is more: the next stage takes over before it is low.
+    The learning rate falls over `horizon` epochs where that is more:
+    the next stage takes over before it is low.
     """
     torch.manual_seed(seed)
     steps = max(epochs, horizon) * len(list(by_length(data.lengths, batch, np.random.default_rng(0))))

@@ -25,8 +25,10 @@ SMALL = 256
 """Initialisers with fewer elements than this stay float32: biases and norms are cheap and matter."""
 
 
-def export_graph(module: nn.Module, example: Tensor, path: Path, names: tuple[str, str], axes: list[str]) -> None:
-    """Write the module as ONNX; `axes` names the leading dynamic axes of the input, the first also the output's."""
+def export_graph(
+    module: nn.Module, example: Tensor, path: Path, names: tuple[str, str], axes: list[str]
+) -> None:
+    """Write the module as ONNX; `axes` names the input's dynamic axes, the first also the output's."""
     module.eval()
     dynamic = {names[0]: dict(enumerate(axes)), names[1]: {0: axes[0]}}
     with warnings.catch_warnings():
@@ -53,7 +55,9 @@ def halve(path: Path) -> None:
         values = numpy_helper.to_array(tensor).astype(np.float16)
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT, name=f"{name}.cast"))
+        casts.append(
+            helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT, name=f"{name}.cast")
+        )
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -87,7 +91,7 @@ def sha256_of(path: Path) -> str:
 
 
 def write_config(folder: Path, *, dim: int, context: int, preprocess: Preprocess, recipe: str) -> None:
-    """Write config.json: sizes, preprocessing, recipe, and the sha256 of every other file the encoder reads."""
+    """Write config.json: sizes, preprocessing, recipe, and the sha256 of every file the encoder reads."""
     files = {name: sha256_of(folder / name) for name in ("image.onnx", "text.onnx", "tokenizer.json")}
     config = {
         "format": 1,
@@ -108,8 +112,15 @@ def write_config(folder: Path, *, dim: int, context: int, preprocess: Preprocess
 
 
 def export_towers(
-    image: nn.Module, text: nn.Module, tokenizer_json: str, folder: Path, *, dim: int, context: int,
-    preprocess: Preprocess, recipe: str,
+    image: nn.Module,
+    text: nn.Module,
+    tokenizer_json: str,
+    folder: Path,
+    *,
+    dim: int,
+    context: int,
+    preprocess: Preprocess,
+    recipe: str,
 ) -> dict[str, float]:
     """Write image.onnx, text.onnx, tokenizer.json and config.json; return the lowest cosines to torch.
 

@@ -75,7 +75,11 @@ def compute_view(model: MobileNetV2, samples: list[Sample], number: int, seed: i
         batch = samples[start : start + BATCH]
         pixels = np.stack(
             [
-                view(Image.open(io.BytesIO(s.image)).convert("RGB"), number, random.Random(f"{seed}/{number}/{s.key}"))
+                view(
+                    Image.open(io.BytesIO(s.image)).convert("RGB"),
+                    number,
+                    random.Random(f"{seed}/{number}/{s.key}"),
+                )
                 for s in batch
             ]
         )
@@ -83,7 +87,9 @@ def compute_view(model: MobileNetV2, samples: list[Sample], number: int, seed: i
     return maps
 
 
-def write_set(cache: Path, name: str, samples: list[Sample], numbers: range, model: MobileNetV2, seed: int) -> None:
+def write_set(
+    cache: Path, name: str, samples: list[Sample], numbers: range, model: MobileNetV2, seed: int
+) -> None:
     """Write the views that are missing, each whole, and the captions."""
     cache.mkdir(parents=True, exist_ok=True)
     stem = name.replace("/", "-")
@@ -121,7 +127,9 @@ def cache_features(data: Path, cache: Path, *, seed: int, drawings: list[Sample]
         path = data / f"{name}.tar"
         if path.exists():
             write_set(cache, name, list(read_tar(path)), range(1), model, seed)
-    plan += [(name, range(v, v + 1)) for v in range(1, max(VIEWS.values())) for name in sets if v < VIEWS[name]]
+    plan += [
+        (name, range(v, v + 1)) for v in range(1, max(VIEWS.values())) for name in sets if v < VIEWS[name]
+    ]
     for name, numbers in plan:
         write_set(cache, name, sets[name], numbers, model, seed)
 

@@ -21,14 +21,13 @@ def structure_loss(student: Tensor, teacher: Tensor, scale: float = 20.0) -> Ten
     diagonal = torch.eye(len(student), dtype=torch.bool, device=student.device)
     ours = (student @ teacher.T * scale).masked_fill(diagonal, -1e4)
     theirs = (teacher @ teacher.T * scale).masked_fill(diagonal, -1e4)
-    return -(theirs.softmax(-1) * ours.log_softmax(-1)).sum(-1).mean() + (
-        theirs.softmax(-1) * theirs.log_softmax(-1)
-    ).sum(-1).mean()
+    return (
+        -(theirs.softmax(-1) * ours.log_softmax(-1)).sum(-1).mean()
+        + (theirs.softmax(-1) * theirs.log_softmax(-1)).sum(-1).mean()
+    )
 
 
-def contrastive_loss(
-    images: Tensor, texts: Tensor, scale: Tensor, same: Tensor, weights: Tensor, smoothing: float = 0.0
-) -> Tensor:
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted symmetric cross-entropy of matching pictures and sentences, scalar.
 
     Args:
@@ -38,15 +37,12 @@ def contrastive_loss(
         same: (n, n) bool, True where sentence j would also be right for picture i (not a negative);
             the diagonal is ignored.
         weights: (n,) weight of each pair.
-        smoothing: share of the target spread evenly over the negatives.
     Source: Radford et al. 2021, arXiv:2103.00020, figure 3; the mask removes false negatives.
     """
     diagonal = torch.eye(len(images), dtype=torch.bool, device=images.device)
     logits = (images @ texts.T * scale).masked_fill(same & ~diagonal, -1e4)
     target = torch.arange(len(images), device=images.device)
-    rows = F.cross_entropy(logits, target, reduction="none", label_smoothing=0.0)
-    columns = F.cross_entropy(logits.T, target, reduction="none", label_smoothing=0.0)
+    rows = F.cross_entropy(logits, target, reduction="none")
+    columns = F.cross_entropy(logits.T, target, reduction="none")
     loss = (rows + columns) / 2
-    if smoothing:
-        loss = (1 - smoothing) * loss + smoothing * logits.logsumexp(-1) / len(images)
     return (loss * weights).sum() / weights.sum()

@@ -49,11 +49,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map (n, t, width) to the same; bias (n, 1, 1, t) is 0 for tokens and very low for padding."""
         n, t, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.norm1(x)).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         weights = (q @ k.transpose(-2, -1)) * (width // self.heads) ** -0.5 + bias
         mixed = (weights.softmax(-1) @ v).transpose(1, 2).reshape(n, t, width)
         x = x + self.dropout(self.out(mixed))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")))
+        out: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")))
+        return out
 
 
 class TextTower(nn.Module):
@@ -91,7 +94,9 @@ class ImageHead(nn.Module):
 
     def __init__(self, shape: Shape, top: SameConv | None = None) -> None:
         super().__init__()
-        weight = top.weight.detach().clone() if top is not None else torch.randn(shape.channels, 320, 1, 1) * 0.05
+        weight = (
+            top.weight.detach().clone() if top is not None else torch.randn(shape.channels, 320, 1, 1) * 0.05
+        )
         bias = top.bias.detach().clone() if top is not None else torch.zeros(shape.channels)
         self.top = SameConv(weight, bias, 1, True)
         self.attend = nn.Conv2d(shape.channels, shape.pool_heads, 1)
@@ -108,7 +113,8 @@ class ImageHead(nn.Module):
         n, c, h, w = x.shape
         weights = self.attend(x).flatten(2).softmax(-1) + 1.0 / (h * w)  # the mean rides along
         parts = x.reshape(n, self.pool_heads, c // self.pool_heads, h * w)
-        return (parts @ weights[..., None]).reshape(n, c)
+        pooled: Tensor = (parts @ weights[..., None]).reshape(n, c)
+        return pooled
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (n, 320, 7, 7) to (n, dim) float32 rows of unit norm."""
@@ -122,9 +128,12 @@ class ImageTower(nn.Module):
 
     def __init__(self, backbone: MobileNetV2, head: ImageHead) -> None:
         super().__init__()
-        self.backbone = MobileNetV2([conv for conv in list(backbone.convs)[:TRUNK] if isinstance(conv, SameConv)])
+        self.backbone = MobileNetV2(
+            [conv for conv in list(backbone.convs)[:TRUNK] if isinstance(conv, SameConv)]
+        )
         self.head = head
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, 224, 224, 3) uint8 to (n, dim) float32 rows of unit norm."""
-        return self.head(self.backbone.trunk(pixels))
+        out: Tensor = self.head(self.backbone.trunk(pixels))
+        return out

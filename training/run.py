@@ -1,4 +1,4 @@
-"""A training run that survives kill -9: weights, their average, the optimiser and the epoch in one safetensors file."""
+"""A training run that survives kill -9: weights, average, optimiser and epoch in one safetensors file."""
 
 from __future__ import annotations
 
