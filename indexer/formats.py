@@ -215,7 +215,7 @@ def require_allowed(data: bytes, name: str = "") -> None:
 # --- cost -----------------------------------------------------------------------------------------------
 
 _CORE_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-_EXTRA_BYTES: Final = {"WEBP": 12, "AVIF": 12, "HEIF": 10, "JXL": 24, "GIF": 1}
+_EXTRA_BYTES: Final = {"WEBP": 12, "AVIF": 8, "HEIF": 6, "JXL": 16, "GIF": 1}
 """Bytes per pixel a decoder holds besides Pillow's own picture: planes, canvas, a copy on the way."""
 
 

@@ -187,7 +187,8 @@ def _open(data: bytes, min_side: int) -> Image.Image:
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
     if image.format in {"JPEG", "MPO"}:
-        # libjpeg scales by 1/2, 1/4, 1/8 while decoding: 3 to 6 times faster, a box filter in effect.
+        # libjpeg scales by 1/2, 1/4, 1/8 while decoding, several times faster. Twice the encoder's side keeps
+        # the embedding's cosine to that of the full picture at 0.9995 (worst of 34 photos, built-in encoder).
         image.draft(None, (2 * min_side, 2 * min_side))
     return image
 

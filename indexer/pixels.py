@@ -20,6 +20,9 @@ BACKGROUND: Final = (255, 255, 255)
 """What transparent pixels are composited on; a constant, so that a picture has one embedding."""
 
 MAX_ICC_BYTES: Final = 4 * 2**20  # the largest real profiles (CMYK presses) have 2-3 MB
+KEEP: Final = 4
+"""Times the encoder's side that a box filter leaves: the embedding keeps a cosine of 0.9998 to the full picture's
+(worst of 34 photos with the built-in encoder; 0.996 at 2)."""
 STRIP_BYTES: Final = 16 * 2**20  # working memory of one strip
 
 TRANSPOSE: Final = {
@@ -48,10 +51,10 @@ def to_rgb(image: Image.Image, *, min_side: int) -> Image.Image:
 
     Args:
         image: loaded, any mode of Pillow.
-        min_side: the short side stays at least twice this many pixels if it is that long now.
+        min_side: the short side stays at least KEEP times this many pixels if it is that long now.
     """
     icc = image.info.get("icc_profile")
-    factor = max(1, min(image.size) // (2 * min_side))
+    factor = max(1, min(image.size) // (KEEP * min_side))
     small = _reduce(image, factor)
     profile = icc if isinstance(icc, bytes) and 128 <= len(icc) <= MAX_ICC_BYTES else None
     return _flatten(small, profile)

@@ -236,8 +236,8 @@ def confine(limits: DecodeLimits, parent: int) -> None:
     """Give up what a decoder does not need. Everything here is best effort except ending with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     if sys.platform == "linux":
-        _end_with(parent)
         _leave_network()
+        _end_with(parent)  # last: a change of credentials would undo it
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
