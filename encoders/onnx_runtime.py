@@ -109,6 +109,8 @@ def open_session(path: Path, threads: int | None) -> InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes derive from Exception directly
         why = " ".join(str(error).split())[:160]
+        if isinstance(error, MemoryError) or "bad_alloc" in why or "allocate memory" in why:
+            raise EncoderError(f"not enough memory to open {path} ({why})") from error
         raise EncoderDamagedError(str(path), f"onnxruntime cannot open it ({why})") from error
 
 

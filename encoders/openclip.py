@@ -169,12 +169,12 @@ def _build(source: Source) -> Any:
                 # open_clip falls back to a full unpickling on TypeError: this raises before it can.
                 torch.load(source.weights, map_location="cpu", weights_only=True)
             open_clip.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
-        except MemoryError as error:
-            size = os.path.getsize(source.weights) >> 20
-            raise EncoderError(
-                f"encoder {source.spec.text!r}: not enough memory for {size} MiB of weights"
-            ) from error
         except Exception as error:
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                size = os.path.getsize(source.weights) >> 20
+                raise EncoderError(
+                    f"encoder {source.spec.text!r}: not enough memory for {size} MiB of weights"
+                ) from error
             why = f"its tensors do not fit {source.name} ({_short(error)})"
             raise EncoderDamagedError(str(source.weights), why) from error
         return model.eval().requires_grad_(False)

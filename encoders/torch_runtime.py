@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,23 +20,14 @@ class TorchEncoder:
         built: the model.
         threads: torch's threads, for the whole process; None leaves them.
         notice: one line for a person, or None.
-        precision: "fp32", or "bf16" on processors that have it: twice the pictures per second, and
-            embeddings within cosine 0.999 of fp32.
     """
 
-    def __init__(
-        self,
-        built: TorchModel,
-        *,
-        threads: int | None = None,
-        notice: str | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
-    ) -> None:
+    def __init__(self, built: TorchModel, *, threads: int | None = None, notice: str | None = None) -> None:
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
-        self._built, self._precision, self.notice = built, precision, notice
+        self._built, self.notice = built, notice
 
     @property
     def spec(self) -> str:
@@ -93,7 +84,7 @@ class TorchEncoder:
         import torch
 
         out = np.empty((len(rows), self.dim), dtype=np.float32)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bf16"):
+        with torch.inference_mode():
             for start in range(0, len(rows), BATCH):
                 out[start : start + BATCH] = tower(rows[start : start + BATCH]).float().numpy()
         return normalize(out)

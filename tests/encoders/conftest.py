@@ -134,13 +134,14 @@ def _make(open_clip: Any, folder: Path, name: str, preprocess: dict[str, Any]) -
         torch.manual_seed(7)
         model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
         if "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]:
-            _small_tokenizer().save_pretrained(folder)
+            small_tokenizer().save_pretrained(folder)
     state = {key: value.clone().contiguous() for key, value in model.state_dict().items()}
     save_file(state, str(folder / "open_clip_model.safetensors"))
     return Tiny(name, folder, config)
 
 
-def _small_tokenizer() -> Any:
+def small_tokenizer() -> Any:
+    """Return a transformers tokenizer of 200 tokens, trained on two sentences."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import EncoderDamagedError, EncoderError, load_encoder
+from encoders import EncoderDamagedError, EncoderError, EncoderUnavailableError, load_encoder
 from encoders.tokens import TEXT_PROBES
 from tests.encoders.conftest import Tiny, cosines, stills
 
@@ -170,6 +171,41 @@ def test_other_preprocessing_is_another_fingerprint(
     settings["preprocess_cfg"] |= change
     (model.folder / "open_clip_config.json").write_text(json.dumps(settings))
     assert load_encoder(spec, cache_dir=clip_cache, runtime="torch").fingerprint != before
+
+
+# Models that cannot be run
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "error", "says"),
+    [
+        ("vision_cfg", {"image_size": [32, 64]}, EncoderError, "pixseek's are squares"),
+        ("vision_cfg", {"timm_model_name": "no_such_tower"}, EncoderError, "open_clip cannot build it"),
+        (
+            "text_cfg",
+            {"hf_model_name": "nobody/none", "hf_tokenizer_name": "nobody/none"},
+            EncoderUnavailableError,
+            "it needs transformers' nobody/none",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_run_says_why(
+    tiny: MakeTiny, tmp_path: Path, part: str, change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    from safetensors.torch import save_file
+
+    model = tiny("vit").copy(tmp_path / "model")
+    settings = json.loads(model.config.read_text())
+    settings[part] |= change
+    model.config.write_text(json.dumps(settings))
+    if "image_size" in change:
+        import open_clip
+
+        open_clip.add_model_config(Path(shutil.copy(model.config, tmp_path / "oblong.json")))
+        save_file(open_clip.create_model("oblong").state_dict(), str(model.weights))
+    with pytest.raises(error, match=says) as caught:
+        load_encoder(model.spec, cache_dir=tmp_path / "cache", offline=True)
+    assert "\n" not in str(caught.value)
 
 
 # Damaged weights

@@ -188,6 +188,35 @@ def test_cached_hub_weights_are_used_without_a_network_call(
     assert again.fingerprint == encoder.fingerprint
 
 
+@CLIP
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("tag", "model"),
+    [
+        ("ViT-B-32-SigLIP2-256/webli", "ViT-B-32-SigLIP2-256"),
+        ("ViT-B-32/laion2b_s34b_b79k", "ViT-B-32"),
+        ("ViT-B-32/openai", "ViT-B-32-quickgelu"),
+        ("MobileCLIP2-S0/dfndr2b", "MobileCLIP2-S0"),
+    ],
+)
+def test_local_weights_get_the_configuration_of_their_tag(tag: str, model: str, tmp_path: Path) -> None:
+    location = published.hub_location(published.tag_config(parse_spec(tag)))
+    assert location is not None
+    snapshot = tmp_path / "hub" / f"models--{location[0].replace('/', '--')}" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text(snapshot.name)
+    (snapshot / "open_clip_model.safetensors").write_bytes(b"")
+    by_tag = sources.resolve(parse_spec(tag))
+    by_file = sources.resolve(parse_spec(f"{model}@{by_tag.weights}"))
+    assert by_tag.model_cfg == by_file.model_cfg
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    default = {"mean": by_tag.preprocess_cfg["mean"], "std": by_tag.preprocess_cfg["std"]}
+    default |= {"interpolation": "bicubic", "resize_mode": "shortest"}
+    used = {**default, **by_file.preprocess_cfg}
+    assert [by_tag.preprocess_cfg[key] for key in keys] == [used[key] for key in keys]
+
+
 def test_a_siglip_without_its_tokenizer_says_where_to_put_it(
     tiny: Callable[..., Tiny], no_network: None, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from encoders.tokens import TEXT_PROBES, Tokenizer, clip_tokenizer
+from tests.encoders.conftest import small_tokenizer
 
 
 def _noise(count: int) -> list[str]:
@@ -48,6 +49,35 @@ def test_a_saved_tokenizer_gives_the_same_ids(open_clip: Any, tmp_path: Path) ->
 def test_a_lone_surrogate_is_a_question_mark(open_clip: Any) -> None:
     mine = clip_tokenizer(Path(open_clip.tokenizer.default_bpe()))
     np.testing.assert_array_equal(mine(["a\udcff dog"]), mine(["a? dog"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [
+        ({}, "right"),
+        ({}, "left"),
+        ({"clean": "canonicalize", "strip_sep_token": True}, "right"),
+        ({"clean": "whitespace", "tokenizer_mode": "clips"}, "right"),
+    ],
+)
+def test_hugging_face_ids_equal_open_clips(
+    open_clip: Any, tmp_path: Path, settings: dict[str, Any], side: str
+) -> None:
+    from encoders.export import _rebuild_hf
+
+    small = small_tokenizer()
+    small.add_special_tokens(
+        {"bos_token": "<pad>", "cls_token": "</s>", "sep_token": "</s>"}  # tokens it has already
+    )
+    small.padding_side = small.truncation_side = side
+    small.save_pretrained(tmp_path)
+    theirs = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=12, **settings)
+    mine = _rebuild_hf(theirs, settings.get("clean", "whitespace"))
+    texts = [*TEXT_PROBES, *_noise(200)]
+    np.testing.assert_array_equal(mine(texts), theirs(texts).numpy())
+    mine.save(tmp_path / "again.json")
+    again = Tokenizer.load(tmp_path / "again.json", mine.description)
+    np.testing.assert_array_equal(again(texts), mine(texts))
 
 
 @pytest.mark.parametrize("text", ["", "not json", "{}", '{"model": 3}'])
