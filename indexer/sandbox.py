@@ -12,7 +12,6 @@ choose what the parent unpickles.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import errno
 import hashlib
@@ -23,7 +22,6 @@ import pickle
 import signal
 import stat as stat_module
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -31,6 +29,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from indexer import formats
+from indexer.confinement import confine
 from indexer.images import DecodeLimits, ImageError, Picture
 
 if TYPE_CHECKING:
@@ -232,43 +231,6 @@ def read_frame(stream: BinaryIO) -> tuple[bytes, bytes] | None:
     return stream.read(head), stream.read(body)
 
 
-def confine(limits: DecodeLimits, parent: int) -> None:
-    """Give up what a decoder does not need. Everything here is best effort except ending with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    if sys.platform == "linux":
-        _leave_network()
-        _end_with(parent)  # last: a change of credentials would undo it
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        if sys.platform == "linux":
-            # Relative to now: the libraries alone map about 1 GB.
-            with open("/proc/self/statm", "rb") as file:
-                mapped = int(file.read().split()[0]) * resource.getpagesize()
-            ceiling = mapped + limits.memory_bytes
-            resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
-
-
-def _end_with(parent: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it ended before we asked
-        os._exit(0)
-
-
-def _leave_network() -> None:
-    """Move to an empty network namespace.
-
-    As root without a user namespace: inside one, root would lose the right to read other people's files.
-    """
-    new_user, new_net = 0x10000000, 0x40000000
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).unshare(new_net if os.geteuid() == 0 else new_user | new_net)
-
-
 def _set_timers(limits: DecodeLimits) -> None:
     """Start the kernel's clocks for one file; each ends the process when it runs out."""
     if hasattr(signal, "setitimer"):
@@ -296,7 +258,7 @@ def main() -> None:
     module, _, name = setup.decoder.partition(":")
     decoder: Decoder = getattr(importlib.import_module(module), name)
     formats.openers()  # the plugins' imports belong to the start, not to a file's limits
-    confine(setup.limits, setup.parent)
+    confine(setup.limits.memory_bytes, setup.parent)
     answer = _Answer(answers)
     answer({"kind": "ready"})
     os.dup2(null, 2)

@@ -224,6 +224,8 @@ def misbehaving(data: bytes, *, min_side: int, limits: Any, name: str = "") -> A
     if name.startswith("writes"):
         with open(os.environ.get("TMPDIR", "/tmp") + "/pixseek-decoder-wrote", "wb") as file:
             file.write(b"x")
+    if name.startswith("program"):
+        os.execv("/usr/bin/touch", ["touch", data[data.rindex(b"\xff\xd9") + 2 :].decode()])
     if name.startswith("connect"):
         with socket.create_connection(("127.0.0.1", int(name.split("-")[1].split(".")[0])), timeout=2):
             pass

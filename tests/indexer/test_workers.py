@@ -419,13 +419,25 @@ def test_decoder_cannot_write_files(tmp_path: Path) -> None:
     Path(os.environ.get("TMPDIR", "/tmp") + "/pixseek-decoder-wrote").unlink(missing_ok=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
 def test_decoder_has_no_network(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"connect-{server.getsockname()[1]}.jpg"
         with DecodePool(Preprocess(SIZE), workers=1, decoder=MISBEHAVING) as pool:
             found = failure(run(pool, [write(tmp_path, name)])[0])
     assert found.reason.startswith("decoder failed: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+def test_decoder_cannot_start_programs(tmp_path: Path) -> None:
+    marker = tmp_path / "started"
+    with DecodePool(Preprocess(SIZE), workers=1, decoder=MISBEHAVING) as pool:
+        outcomes = run(
+            pool, [write(tmp_path, "program.jpg", jpeg() + os.fsencode(marker)), write(tmp_path, "a.jpg")]
+        )
+    assert not marker.exists()
+    assert "Operation not permitted" in failure(outcomes[0]).reason
+    decoded(outcomes[1])
 
 
 def test_killed_worker_costs_nothing(tmp_path: Path) -> None:
