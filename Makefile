@@ -57,7 +57,7 @@ demo: .venv/core.stamp
 	    .venv/bin/python data/draw_samples.py "$$photos" --count 60 --seed 0
 	    touch "$$photos/.complete"
 	  fi
-	  queries=("a red circle" "a blue square on a yellow background" "a green triangle")
+	  queries=("a sailing boat on the sea" "a palm tree on a beach" "mountains" "a clock")
 	else
 	  [ -d "$$photos" ] || { echo "PHOTOS: no such folder: $$photos" >&2; exit 2; }
 	  index=.demo-index/$$(cd -- "$$photos" && pwd -P | cksum | cut -d ' ' -f 1)
