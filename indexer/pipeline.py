@@ -128,9 +128,13 @@ class _Run:
         self.roots, self.known_roots = roots, known_roots
         self.on_progress, self.stop = on_progress, stop
         self.report = IndexReport()
-        self.pending: deque[DecodeTask] = deque()
-        self.known: dict[int, KnownFile] = {}
-        """By task token, for the files that are in flight."""
+        self.pending: deque[bytes] = deque()
+        """Paths to be read. A million may wait here, so what few of them have is kept beside."""
+        self.known: dict[bytes, KnownFile] = {}
+        self.twins: dict[bytes, frozenset[bytes]] = {}
+        """Hashes of embedded contents of the same size: perhaps it is one of these, renamed."""
+        self.in_flight: dict[int, KnownFile | None] = {}
+        """By task token."""
         self.seen = bytearray()
         """One byte per file id met in this run."""
         self.arrivals: Counter[int] = Counter()
@@ -171,11 +175,7 @@ class _Run:
                 if self.pending and pool is None:
                     pool = DecodePool(self.encoder.preprocess, workers=workers)
                 if pool is not None:
-                    while self.pending and pool.outstanding < pool.capacity:
-                        pool.submit(self.pending.popleft())
-                    if pool.outstanding:
-                        for result in pool.results(0.05 if self.scanning else 0.25):
-                            self._take_result(result)
+                    self._pump(pool)
                 self._encode(at_least=ENCODE_FRAMES if pool is not None and pool.outstanding else 1)
                 self._commit_if_due()
                 self._tell()
@@ -231,6 +231,22 @@ class _Run:
             put(None)
         except BaseException as error:  # reaches the person through the main thread
             put(error)
+
+    def _pump(self, pool: DecodePool) -> None:
+        """Keep the workers fed and take in what they finish: until a batch is full, for at most 0.2 s."""
+        until = time.monotonic() + 0.2
+        while not self.stop.is_set():
+            while self.pending and pool.outstanding < pool.capacity:
+                path = self.pending.popleft()
+                token, self.next_token = self.next_token, self.next_token + 1
+                self.in_flight[token] = self.known.pop(path, None)
+                pool.submit(DecodeTask(token, path, self.twins.pop(path, frozenset())))
+            left = until - time.monotonic()
+            if not pool.outstanding or left <= 0 or self.buffered_frames >= ENCODE_FRAMES:
+                return
+            for result in pool.results(left):
+                self._take_result(result)
+            self._commit_if_due()
 
     def _take_scanned(
         self, batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None], block: bool
@@ -289,13 +305,11 @@ class _Run:
         sizes = [candidate.stat.st_size for candidate, _ in stale if candidate.stat]
         hashes = self.ledger.hashes_by_size(sizes, self.space.id) if stale else {}
         for candidate, row in stale:
-            assert candidate.stat is not None
-            token, self.next_token = self.next_token, self.next_token + 1
             if row is not None:
-                self.known[token] = row
-            self.pending.append(
-                DecodeTask(token, candidate.path, hashes.get(candidate.stat.st_size, frozenset()))
-            )
+                self.known[candidate.path] = row
+            if candidate.stat is not None and candidate.stat.st_size in hashes:
+                self.twins[candidate.path] = hashes[candidate.stat.st_size]
+            self.pending.append(candidate.path)
 
     def _root_of(self, path: bytes) -> bytes:
         return next((root for root in self.roots if is_within(path, root)), b"")
@@ -308,7 +322,7 @@ class _Run:
     # -- results of decoding
 
     def _take_result(self, result: Decoded | DecodeFailure) -> None:
-        row = self.known.pop(result.token, None)
+        row = self.in_flight.pop(result.token, None)
         if isinstance(result, DecodeFailure):
             if result.vanished:
                 self.report.scanned -= 1
