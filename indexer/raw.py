@@ -112,13 +112,41 @@ def _develop(rawpy: Any, file: Any) -> Image.Image | None:
         return None
 
 
+_TIFF_LIKE: Final = {b"IIRO": b"II*\0", b"IIRS": b"II*\0", b"IIU\0": b"II*\0", b"MMOR": b"MM\0*"}
+"""Olympus and Panasonic write TIFF under another magic number."""
+
+
 def _exif(data: bytes) -> Image.Exif | None:
-    """Return the EXIF of a RAW that is a TIFF (CR2, NEF, ARW, DNG, PEF, ...)."""
-    if data[:4] not in {b"II*\0", b"MM\0*"}:
-        return None
-    exif = Image.Exif()
+    """Return the EXIF of a RAW that is a TIFF (CR2, NEF, ARW, DNG, PEF, ORF, RW2, ...) or a CR3."""
     try:
-        exif.load(b"Exif\0\0" + data)
+        if data[4:12] == b"ftypcrx ":
+            return _canon_exif(data)
+        magic = _TIFF_LIKE.get(data[:4], data[:4])
+        return _load_exif(magic + data[4:]) if magic in {b"II*\0", b"MM\0*"} else None
     except Exception:  # damaged metadata never costs the picture
         return None
+
+
+def _load_exif(tiff: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + tiff)
+    return exif
+
+
+def _canon_exif(data: bytes) -> Image.Exif:
+    """Return the EXIF of a CR3: boxes CMT1, CMT2, CMT4 hold the main, the photo and the GPS directory.
+
+    Source: github.com/lclevy/canon_cr3, "CMT1 to CMT4".
+    """
+
+    def box(name: bytes) -> Image.Exif | None:
+        at = data.find(name, 0, 2**20)
+        return (
+            _load_exif(data[at + 4 : at - 4 + int.from_bytes(data[at - 4 : at], "big")]) if at >= 4 else None
+        )
+
+    exif = box(b"CMT1") or Image.Exif()
+    for name, tag in ((b"CMT2", 0x8769), (b"CMT4", 0x8825)):
+        if (part := box(name)) is not None:
+            exif.get_ifd(tag).update(dict(part))
     return exif

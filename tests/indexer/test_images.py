@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from indexer import raw
 from indexer.images import IMAGE_SUFFIXES, DecodeLimits, ImageError, Picture, decode
+from indexer.metadata import read_blocks
 from tests.indexer import pictures
 from tests.indexer.pictures import encode, jpeg, scene
 
@@ -549,3 +551,34 @@ def test_raw_is_turned_upright() -> None:
 
 def test_file_that_only_claims_to_be_raw_has_a_reason() -> None:
     assert reason(b"nothing at all" * 9, name="x.cr2") == "not a RAW file this version of LibRaw reads"
+
+
+@pytest.mark.parametrize(("flip", "preview_size"), [(1, (512, 384)), (6, (512, 384)), (6, (384, 512))])
+def test_preview_of_a_raw_is_turned_unless_it_is_upright(
+    flip: int, preview_size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rawpy")
+    stored = scene(*preview_size)
+    monkeypatch.setattr(raw, "_preview", lambda *_: jpeg(stored))
+    picture = decode(pictures.dng(flip=flip), min_side=224, name="a.dng")
+    lying = flip == 6 and preview_size == (512, 384)
+    assert (picture.width, picture.height) == ((384, 512) if flip == 6 else (512, 384))
+    assert difference(picture.frames[0][1], np.rot90(stored, -1) if lying else stored) < 3
+    assert picture.metadata.camera == "Acme RawX"
+
+
+def test_metadata_of_canon_and_olympus_containers_is_read() -> None:
+    exif = pictures.photo_exif()
+    photo, gps = Image.Exif(), Image.Exif()
+    photo.update(exif.get_ifd(0x8769))
+    gps.update(exif.get_ifd(0x8825))
+    main = Image.Exif()
+    main[271], main[272] = "Canon", "Canon EOS R6"
+    parts = {b"CMT1": main.tobytes()[6:], b"CMT2": photo.tobytes()[6:], b"CMT4": gps.tobytes()[6:]}
+    boxes = b"".join(struct.pack(">I", len(part) + 8) + name + part for name, part in parts.items())
+    found = read_blocks(raw._exif(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + boxes) or Image.Exif())
+    assert (found.camera, found.taken_at, found.iso) == ("Canon EOS R6", "2023-06-01T12:30:00+01:00", 200)
+    assert found.latitude == pytest.approx(38.72, abs=0.01)
+    olympus = b"IIRO" + pictures.dng()[4:]
+    assert read_blocks(raw._exif(olympus) or Image.Exif()).camera == "Acme RawX"
+    assert raw._exif(b"\0\0\0\x18ftypcrx " + b"CMT1" * 9) is None
