@@ -39,11 +39,11 @@ class Recipe:
     distil_epochs: int = 1
     distil_horizon: int = 3
     head_epochs: int = 8
-    contrast_epochs: int = 14
+    contrast_epochs: int = 5
     text_rate: float = 6e-4
     head_rate: float = 6e-4
     top_rate: float = 1e-4
-    wide: int = 384
+    wide: int = 128
     teach: float = 3.0
     seed: int = 0
 

@@ -27,7 +27,7 @@ WEIGHTS = {
     "caltech101": 0.15,
     "flowers": 0.15,
     "pacs": 0.15,
-    "drawings": 0.3,
+    "drawings": 1.0,
 }
 """Weight of a set's pairs in the loss; label prompts say little about a picture."""
 SHARE = {"caltech101": 0.34, "flowers": 0.34, "pacs": 0.5}
@@ -55,17 +55,20 @@ class Pairs:
         index: (n, 2) which set, which picture.
         rows: per set and picture, the rows of its captions.
         weights: (n,) of the pairs.
+        groups: (n,) number shared by pictures with the very same sentences (one label, one kind).
     """
 
     sets: tuple[PictureSet, ...]
     index: npt.NDArray[np.int64]
     rows: tuple[tuple[npt.NDArray[np.int64], ...], ...]
     weights: npt.NDArray[np.float32]
+    groups: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, sets: Sequence[PictureSet], data: TextData) -> Pairs:
         """Return the pairs; captions that are not training sentences (development captions) fall out."""
-        index, weights, rows = [], [], []
+        index, weights, rows, groups = [], [], [], []
+        seen: dict[tuple[str, ...], int] = {}
         for number, pictures in enumerate(sets):
             mine = []
             for picture, captions in enumerate(pictures.captions):
@@ -73,8 +76,10 @@ class Pairs:
                 if len(mine[-1]):
                     index.append((number, picture))
                     weights.append(WEIGHTS[pictures.name])
+                    groups.append(seen.setdefault(captions, len(seen)))
             rows.append(tuple(mine))
-        return cls(tuple(sets), np.array(index), tuple(rows), np.array(weights, dtype=np.float32))
+        weighed = np.array(weights, dtype=np.float32)
+        return cls(tuple(sets), np.array(index), tuple(rows), weighed, np.array(groups, dtype=np.int64))
 
     def epoch(self, batch: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the positions in `index` of each batch of one epoch."""
@@ -172,7 +177,8 @@ def train_towers(
         for positions in pairs.epoch(batch, rng):
             rows = pairs.captions(positions, rng)
             targets = torch.from_numpy(data.targets[rows].astype(np.float32))
-            same = targets @ targets.T > SAME
+            group = torch.from_numpy(pairs.groups[positions])
+            same = (targets @ targets.T > SAME) | (group[:, None] == group[None, :])
             weights = torch.from_numpy(pairs.weights[positions])
             with torch.autocast("cpu", torch.bfloat16):
                 images = towers.head(pairs.maps(positions, rng))
@@ -192,7 +198,7 @@ def train_towers(
         run.save(path)
         curve.append(float(np.mean(losses)))
         line = f"{name} epoch {run.epoch}/{epochs}: {curve[-1]:.4f}, {time.monotonic() - began:.0f} s"
-        if dev is not None and (run.epoch % 4 == 0 or run.epoch == epochs):
+        if dev is not None and (run.epoch % 5 == 0 or run.epoch == epochs):
             kept = {key: value.clone() for key, value in towers.state_dict().items()}
             towers.load_state_dict(run.average)
             line += " | " + str(dev_recall(towers, *dev)).replace("\n", " | ")

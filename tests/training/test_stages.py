@@ -149,7 +149,7 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(tmp_path: Path, data: Text
                 raise stop
             yield from Pairs.epoch(self, batch, rng)
 
-    cut = Killed(pairs.sets, pairs.index, pairs.rows, pairs.weights)
+    cut = Killed(pairs.sets, pairs.index, pairs.rows, pairs.weights, pairs.groups)
     with pytest.raises(RuntimeError, match="killed"):
         train_towers(broken, cut, data, folder=tmp_path / "broken", epochs=3, **settings)
     curve = train_towers(again, pairs, data, folder=tmp_path / "broken", epochs=3, **settings)
@@ -165,7 +165,7 @@ def test_training_separates_the_pictures(tmp_path: Path, data: TextData, pairs: 
         pairs,
         data,
         folder=tmp_path,
-        epochs=60,
+        epochs=25,
         batch=8,
         wide=2,
         rate=1e-2,
