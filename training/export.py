@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from encoders.base import Preprocess
+from encoders import Preprocess
 
 OPSET = 17
 SMALL = 256

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from encoders.base import Preprocess
+from encoders import Preprocess
 from training.backbone import MobileNetV2, load_backbone
 from training.datasets import CAPTIONED, DEVS, LABELLED, Sample, read_tar
 
