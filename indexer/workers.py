@@ -9,17 +9,14 @@ Not `ProcessPoolExecutor`: one dead worker breaks that as a whole.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
-import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from indexer.images import DecodeLimits
 from indexer.outcomes import (
@@ -31,10 +28,10 @@ from indexer.outcomes import (
     read_answer,
     read_stat,
 )
-from indexer.sandbox import FRAME, Setup
+from indexer.process import WorkerDied, WorkerProcess
+from indexer.sandbox import Setup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from encoders import Preprocess
@@ -46,7 +43,6 @@ AHEAD_BYTES: Final = 32 * 1024  # of the next task's message: what any pipe take
 TRIES: Final = 2  # workers a file may kill; the first death may be the kernel's, short of memory
 START_S: Final = 60.0  # a worker that is not ready by then is not coming
 BAD_STARTS: Final = 5  # in a row: the installation is broken, not a file
-MAX_HEAD_BYTES: Final = 4 * 2**20
 
 
 class WorkerStartError(RuntimeError):
@@ -165,20 +161,13 @@ class DecodePool:
             self._changed.notify_all()
 
 
-class _WorkerDied(Exception):
-    """The pipe is closed; `overdue` when we closed it because of the clock."""
-
-    def __init__(self, overdue: bool = False) -> None:
-        self.overdue = overdue
-
-
 class _Slot(threading.Thread):
     """The parent's half of one worker, whichever process it is at the moment."""
 
     def __init__(self, pool: DecodePool) -> None:
         super().__init__(name="decode-slot", daemon=True)
         self.pool = pool
-        self.worker: _Worker | None = None
+        self.worker: WorkerProcess | None = None
         self.held: deque[tuple[DecodeTask, int]] = deque()
         self.bad_starts = 0
         self.graves: list[subprocess.Popen[bytes]] = []  # killed, not yet gone: stuck in a drive
@@ -226,11 +215,11 @@ class _Slot(threading.Thread):
     def _start(self) -> bool:
         """Bring a worker up; False when it did not come."""
         try:
-            self.worker = _Worker(self.pool._setup)
+            self.worker = WorkerProcess(self.pool._setup)
             self.worker.receive(time.monotonic() + START_S, self._is_closing)
             self.bad_starts = 0
             return True
-        except (_WorkerDied, OSError) as error:
+        except (WorkerDied, OSError) as error:
             why = str(error) or (self.worker.last_words() if self.worker is not None else "")
             self._bury()
             self.bad_starts += 1
@@ -257,14 +246,14 @@ class _Slot(threading.Thread):
                 stat = read_stat(head["stat"])
                 head, body = worker.receive(deadline, self._is_closing)
             outcome = read_answer(task, head, body)
-        except (_WorkerDied, ValueError, KeyError, TypeError, IndexError) as error:
+        except (WorkerDied, ValueError, KeyError, TypeError, IndexError) as error:
             self.held.popleft()
             code = self._bury()
             self.pool._return(list(self.held))
             self.held.clear()
             if self.pool._closing:
                 return
-            if isinstance(error, _WorkerDied) and error.overdue:
+            if isinstance(error, WorkerDied) and error.overdue:
                 where = "" if stat else " while it was read"
                 reason = f"timeout after {limits.wall_s:g} s{where}"
                 outcome = DecodeFailure(task.token, task.path, stat, reason, transient=stat is None)
@@ -300,105 +289,3 @@ def _signal_name(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-class _Worker:
-    """One process and its two pipes."""
-
-    def __init__(self, setup: Setup) -> None:
-        code = f"import sys; sys.path[:] = {sys.path!r}; from indexer.sandbox import main; main()"
-        # Its own session: Ctrl-C in the terminal reaches the parent only. exec: no lock comes along.
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,  # until it is ready; then it has none
-            bufsize=0,
-            start_new_session=True,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        if self._poll is not None:
-            self._poll.register(self._out, select.POLLIN)
-        if sys.platform == "linux":
-            import fcntl
-
-            with contextlib.suppress(OSError):  # a whole answer fits: the worker goes on while we are busy
-                fcntl.fcntl(self._out, 1031, 2**20)  # F_SETPIPE_SZ
-        try:
-            self.send(pickle.dumps(setup))
-        except OSError:
-            self.close()
-            raise
-
-    def send(self, head: bytes) -> None:
-        """Write one frame; raises OSError when the worker is gone."""
-        view = memoryview(FRAME.pack(len(head), 0) + head)
-        while view:
-            view = view[os.write(self._in, view) :]
-
-    def receive(self, deadline: float, closing: Callable[[], bool]) -> tuple[dict[str, Any], bytearray]:
-        """Return the next answer.
-
-        Args:
-            deadline: on the monotonic clock; past it the worker counts as dead and overdue.
-            closing: asked now and then; when true the worker counts as dead.
-        Raises:
-            _WorkerDied: the pipe is closed, or the deadline has passed.
-            ValueError: what came is not an answer.
-        """
-        head_size, body_size = FRAME.unpack(self._read(FRAME.size, deadline, closing))
-        if head_size > MAX_HEAD_BYTES or body_size > 2**28:
-            raise ValueError("not an answer")
-        head = json.loads(bytes(self._read(head_size, deadline, closing)))
-        if not isinstance(head, dict):
-            raise ValueError("not an answer")
-        return head, self._read(body_size, deadline, closing)
-
-    def _read(self, size: int, deadline: float, closing: Callable[[], bool]) -> bytearray:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            while self._poll is not None and not self._poll.poll(
-                max(0.0, min(1.0, deadline - time.monotonic())) * 1000
-            ):
-                if closing():
-                    raise _WorkerDied
-                if time.monotonic() >= deadline:
-                    raise _WorkerDied(overdue=True)
-            try:
-                count = os.readv(self._out, [view])
-            except OSError:
-                count = 0
-            if count == 0:
-                raise _WorkerDied
-            view = view[count:]
-        return data
-
-    def last_words(self) -> str:
-        """Return the last line of a worker that died at its start: its exception."""
-        self.kill()
-        assert self.process.stderr is not None
-        lines = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:200] if lines else ""
-
-    def kill(self) -> None:
-        """Send SIGKILL; the pipe closes."""
-        with contextlib.suppress(OSError):
-            self.process.kill()
-
-    def close(self) -> int | None:
-        """Kill, close the pipes, and return the exit code; None when the process does not end in a second."""
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.05)  # a crash has its own exit code: let it be seen before we kill
-        self.kill()
-        try:
-            return self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            return None
