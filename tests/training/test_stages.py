@@ -165,7 +165,7 @@ def test_training_separates_the_pictures(tmp_path: Path, data: TextData, pairs: 
         pairs,
         data,
         folder=tmp_path,
-        epochs=25,
+        epochs=60,
         batch=8,
         wide=2,
         rate=1e-2,
