@@ -227,7 +227,7 @@ class _Slot(threading.Thread):
                 raise WorkerStartError(
                     f"decode workers do not start ({why or 'they end at once'}); reinstall pixseek"
                 ) from error
-            time.sleep(0.1 * 2**self.bad_starts)
+            time.sleep(0.05 * 2**self.bad_starts)
             return False
 
     def _is_closing(self) -> bool:

@@ -53,9 +53,9 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_bomb(width: int = 60_000, height: int = 60_000) -> bytes:
-    """Return a valid 1-bit PNG of 3,600 MP in about half a megabyte."""
+    """Return a valid 1-bit PNG of 3,600 MP in about two megabytes."""
     row = bytes(1 + (width + 7) // 8)
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(1)
     data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")

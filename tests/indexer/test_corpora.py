@@ -7,7 +7,9 @@ to test. A file outside the candidates' suffixes goes through all the same: it m
 from __future__ import annotations
 
 import csv
+import itertools
 import os
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +20,7 @@ import psutil
 import pytest
 
 from encoders.base import Preprocess
-from indexer.formats import openers
+from indexer.formats import openers, sniff
 from indexer.workers import Decoded, DecodeFailure, DecodePool, DecodeTask, Outcome
 
 CORPORA = Path(__file__).parents[3] / "shared" / "corpora"
@@ -233,3 +235,42 @@ def test_places_are_read(whole: Whole) -> None:
         assert outcome.metadata.latitude == pytest.approx(43.467, abs=0.01)
         assert outcome.metadata.longitude == pytest.approx(11.88, abs=0.02)
         assert (outcome.metadata.taken_at or "").startswith("2008-10-22T")
+
+
+def mutant(seed: int, sources: list[bytes]) -> bytes:
+    """Return a picture with wrong bytes, cut short, or continued with another."""
+    rng = random.Random(seed)
+    data, kind = bytearray(rng.choice(sources)), rng.random()
+    if kind < 0.6:
+        for _ in range(rng.choice((1, 3, 10, 60))):
+            data[rng.randrange(min(len(data), rng.choice((200, 2000, 10**7))))] = rng.randrange(256)
+    elif kind < 0.8:
+        del data[rng.randrange(1, len(data) + 1) :]
+    else:
+        other, cut = rng.choice(sources), rng.randrange(len(data))
+        data[cut:] = other[rng.randrange(len(other)) :]
+    return bytes(data)
+
+
+@pytest.mark.slow
+def test_5000_mutants_crash_nothing(tmp_path: Path) -> None:
+    contents = (path.read_bytes() for path in sorted(CORPORA.rglob("*")) if path.is_file())
+    sources = [data for data in contents if len(data) < 400_000 and sniff(data).allowed]
+    kinds: Counter[str] = Counter()
+    with DecodePool(Preprocess(224), workers=2) as pool:
+        left = iter(range(5000))
+        while True:
+            for seed in itertools.islice(left, pool.capacity - pool.outstanding):
+                path = tmp_path / f"{seed}.{'dng' if seed % 10 == 0 else 'jpg'}"
+                path.write_bytes(mutant(seed, sources))
+                pool.submit(DecodeTask(seed, os.fsencode(path)))
+            if not pool.outstanding:
+                break
+            for outcome in pool.results(1):
+                os.unlink(outcome.path)
+                kinds["decoded" if isinstance(outcome, Decoded) else outcome.reason] += 1
+    assert sum(kinds.values()) == 5000
+    bad = [
+        reason for reason in kinds if any(word in reason for word in ("crash", "timeout", "decoder failed"))
+    ]
+    assert not bad

@@ -391,8 +391,9 @@ def test_processor_time_is_limited(tmp_path: Path) -> None:
 
 
 def test_processor_time_is_counted_per_file(tmp_path: Path) -> None:
-    paths = [write(tmp_path, f"{i}.jpg", jpeg(scene(1000, 800, i), quality=60)) for i in range(30)]
-    with DecodePool(Preprocess(SIZE), workers=1, limits=DecodeLimits(cpu_s=0.5)) as pool:
+    data = jpeg(scene(2000, 1500))
+    paths = [write(tmp_path, f"{i}.jpg", data) for i in range(20)]
+    with DecodePool(Preprocess(SIZE), workers=1, limits=DecodeLimits(cpu_s=0.4)) as pool:
         assert all(isinstance(outcome, Decoded) for outcome in run(pool, paths))
 
 
@@ -441,7 +442,7 @@ def test_decoder_cannot_start_programs(tmp_path: Path) -> None:
 
 
 def test_killed_worker_costs_nothing(tmp_path: Path) -> None:
-    paths = [write(tmp_path, f"{i}.jpg", jpeg(scene(1200, 900, i))) for i in range(30)]
+    paths = [write(tmp_path, f"{i}.jpg", jpeg(scene(640, 480)) + bytes(i)) for i in range(30)]
     with DecodePool(Preprocess(SIZE), workers=2) as pool:
         for token, path in enumerate(paths):
             pool.submit(DecodeTask(token, os.fsencode(path)))
