@@ -1,8 +1,9 @@
 """The index: how it is made, kept and opened.
 
-Reading order: errors, metadata, pixels, raw, images, sandbox, workers (a file becomes pixels, in a process of
-its own), scan (what is there), tables, migrations, records, catalog, ledger (the truth), lock, vectors (the
-cache), index (open for questions), pipeline (`index_folders`), upkeep (check, repair, prune, backup).
+Reading order: errors, formats, metadata, pixels, partial, raw, images, sandbox, workers (a file becomes pixels,
+in a process of its own), scan, scanner (what is there), tables, migrations, records, catalog, ledger (the
+truth), lock, vectors (the cache), index (open for questions), sweep (what is gone), pipeline
+(`index_folders`), upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations

@@ -7,12 +7,11 @@ uses the cores) -> one transaction per batch -> sweep what is gone -> snapshot -
 from __future__ import annotations
 
 import os
-import queue
 import stat as stat_module
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,9 @@ from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.records import Failure, IndexReport, KnownFile, Progress, Space
-from indexer.scan import Candidate, FolderProblem, is_within, minimal_roots, scan
+from indexer.scan import Candidate, FolderProblem, minimal_roots
+from indexer.scanner import Found, Scanner
+from indexer.sweep import Sightings, sweep
 from indexer.tables import signed
 from indexer.workers import Decoded, DecodeFailure, DecodePool, DecodeTask, FileStat
 
@@ -32,9 +33,6 @@ COMMIT_ROWS = 256
 COMMIT_S = 1.0
 ENCODE_FRAMES = 32
 """Frames in one encoder call: larger batches gain nothing on a CPU and hold the next commit back."""
-_SCAN_BATCH = 512
-_SCAN_QUEUE = 40
-_VANISHED_SHARE, _VANISHED_FILES = 0.2, 100
 
 EncoderFor = Callable[[Space | None], Encoder]
 
@@ -125,7 +123,7 @@ class _Run:
         stop: threading.Event,
     ) -> None:
         self.ledger, self.lock, self.encoder, self.space = ledger, lock, encoder, space
-        self.roots, self.known_roots = roots, known_roots
+        self.sightings, self.known_roots = Sightings(roots, ledger.next_file_id()), known_roots
         self.on_progress, self.stop = on_progress, stop
         self.report = IndexReport()
         self.pending: deque[bytes] = deque()
@@ -135,10 +133,6 @@ class _Run:
         """Hashes of embedded contents of the same size: perhaps it is one of these, renamed."""
         self.in_flight: dict[int, KnownFile | None] = {}
         """By task token."""
-        self.seen = bytearray()
-        """One byte per file id met in this run."""
-        self.arrivals: Counter[int] = Counter()
-        """Content ids met under new paths without encoding: renames, if the old path turns out to be gone."""
         self.buffer: deque[Decoded] = deque()
         self.buffered_frames = 0
         self.contents: list[NewContent] = []
@@ -147,53 +141,43 @@ class _Run:
         """Contents that are decoded but not committed yet."""
         self.followers: list[Decoded] = []
         """Copies of those."""
-        self.problems: list[FolderProblem] = []
-        self.found_under: Counter[bytes] = Counter()
         self.last_commit = time.monotonic()
         self.next_token = 1
         self.done = 0
-        self.scanning = True
-        self.stopping = False
-        self.first_new_id = ledger.next_file_id()
         self._measure_tail()
 
     # -- the loop
 
     def work(self, workers: int) -> None:
-        batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None] = queue.Queue(
-            _SCAN_QUEUE
-        )
-        scanner = threading.Thread(target=self._scan, args=(batches,), name="scan", daemon=True)
-        scanner.start()
+        """Index everything the scanner finds, sweep, publish; ends early when `stop` is set."""
+        own = os.stat(self.ledger.folder)
+        scanner = Scanner(self.sightings.roots, frozenset({(own.st_dev, own.st_ino)}))
         pool: DecodePool | None = None
         try:
             while not self.stop.is_set():
-                if self.scanning:
-                    self._take_scanned(
-                        batches, block=not self.pending and (pool is None or not pool.outstanding)
-                    )
+                busy = bool(self.pending) or (pool is not None and pool.outstanding > 0)
+                if scanner.finished and not busy:
+                    break
+                self._take_scanned(scanner, wait=not busy)
                 if self.pending and pool is None:
                     pool = DecodePool(self.encoder.preprocess, workers=workers)
                 if pool is not None:
                     self._pump(pool)
                 self._encode(at_least=ENCODE_FRAMES if pool is not None and pool.outstanding else 1)
                 self._commit_if_due()
-                self._tell()
-                if not self.scanning and not self.pending and (pool is None or not pool.outstanding):
-                    break
+                self._tell(scanning=not scanner.finished)
             self.report.stopped = self.stop.is_set()
             self._encode(at_least=1)
             self._commit()
         finally:
-            self.scanning = False
-            self.stopping = True
+            scanner.close()
             if pool is not None:
                 pool.close()
         if not self.report.stopped:
-            self._sweep()
+            sweep(self.ledger, self.sightings, self.known_roots, self.report, prune=self.prune)
             if vector_files.wants_publishing(self.base, self.tail, mid_run=False):
                 self._publish()
-        self._tell()
+        self._tell(scanning=False)
 
     def _measure_tail(self) -> None:
         """Count what the newest sound snapshot holds and what came after it."""
@@ -206,31 +190,6 @@ class _Run:
         self.lock.verify()
         vector_files.publish(self.ledger, self.space)
         self._measure_tail()
-
-    def _scan(self, batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None]) -> None:
-        def put(item: list[Candidate | FolderProblem] | BaseException | None) -> bool:
-            while not self.stopping:
-                try:
-                    batches.put(item, timeout=0.2)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        own = os.stat(self.ledger.folder)
-        batch: list[Candidate | FolderProblem] = []
-        flushed = time.monotonic()
-        try:
-            for item in scan(self.roots, skip_dirs=frozenset({(own.st_dev, own.st_ino)})):
-                batch.append(item)
-                if len(batch) >= _SCAN_BATCH or time.monotonic() - flushed > 0.2:
-                    if not put(batch):
-                        return
-                    batch, flushed = [], time.monotonic()
-            put(batch)
-            put(None)
-        except BaseException as error:  # reaches the person through the main thread
-            put(error)
 
     def _pump(self, pool: DecodePool) -> None:
         """Keep the workers fed and take in what they finish: until a batch is full, for at most 0.2 s."""
@@ -248,34 +207,26 @@ class _Run:
                 self._take_result(result)
             self._commit_if_due()
 
-    def _take_scanned(
-        self, batches: queue.Queue[list[Candidate | FolderProblem] | BaseException | None], block: bool
-    ) -> None:
+    def _take_scanned(self, scanner: Scanner, *, wait: bool) -> None:
         """Take in what the scanner has found, for at most 50 ms so that encoding goes on."""
         until = time.monotonic() + 0.05
-        while time.monotonic() < until and not self.stop.is_set():
-            try:
-                item = batches.get(timeout=0.05) if block else batches.get_nowait()
-            except queue.Empty:
+        while not scanner.finished and time.monotonic() < until and not self.stop.is_set():
+            found = scanner.take(0.05 if wait else 0)
+            if not found:
                 return
-            block = False
-            if item is None:
-                self.scanning = False
-                return
-            if isinstance(item, BaseException):
-                raise item
-            self._classify(item)
+            wait = False
+            self._classify(found)
             self._commit_if_due()
 
     # -- what is stale?
 
-    def _classify(self, items: Iterable[Candidate | FolderProblem]) -> None:
+    def _classify(self, items: Found) -> None:
         candidates = []
         for item in items:
             if isinstance(item, FolderProblem):
-                if item.path in self.roots and not os.path.lexists(item.path):
+                if item.path in self.sightings.roots and not os.path.lexists(item.path):
                     continue  # the sweep says what becomes of its files
-                self.problems.append(item)
+                self.sightings.unreadable.append(item.path)
                 self.report.problems.append(f"{os.fsdecode(item.path)}: {item.reason}")
             else:
                 candidates.append(item)
@@ -283,10 +234,10 @@ class _Run:
         stale: list[tuple[Candidate, KnownFile | None]] = []
         for candidate in candidates:
             self.report.scanned += 1
-            self.found_under[self._root_of(candidate.path)] += 1
+            self.sightings.count(candidate.path)
             row = known.get(candidate.path)
             if row is not None:
-                self._mark_seen(row.id)
+                self.sightings.mark(row.id)
             info = candidate.stat
             if info is None or not stat_module.S_ISREG(info.st_mode):
                 reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
@@ -311,14 +262,6 @@ class _Run:
                 self.twins[candidate.path] = hashes[candidate.stat.st_size]
             self.pending.append(candidate.path)
 
-    def _root_of(self, path: bytes) -> bytes:
-        return next((root for root in self.roots if is_within(path, root)), b"")
-
-    def _mark_seen(self, file_id: int) -> None:
-        if file_id >= len(self.seen):
-            self.seen.extend(bytes(max(file_id + 1 - len(self.seen), len(self.seen), 4096)))
-        self.seen[file_id] = 1
-
     # -- results of decoding
 
     def _take_result(self, result: Decoded | DecodeFailure) -> None:
@@ -326,8 +269,8 @@ class _Run:
         if isinstance(result, DecodeFailure):
             if result.vanished:
                 self.report.scanned -= 1
-                if row is not None and row.id < len(self.seen):
-                    self.seen[row.id] = 0
+                if row is not None:
+                    self.sightings.unmark(row.id)
                 return
             stat = None if result.transient else result.stat
             self._fail(result.path, result.reason, stat, row)
@@ -349,7 +292,7 @@ class _Run:
             self.report.unchanged += 1
         else:
             self.report.indexed += 1
-            self.arrivals[content_id] += 1
+            self.sightings.arrivals[content_id] += 1
         self.report.partial += warning is not None
         self._write(result, warning)
 
@@ -428,56 +371,11 @@ class _Run:
                 self._publish()
         self.last_commit = time.monotonic()
 
-    # -- what is gone
-
-    def _sweep(self) -> None:
-        """Forget paths that are gone, unless it looks as if a drive was not mounted."""
-        unreadable = [problem.path for problem in self.problems]
-        for root in self.roots:
-            gone: list[tuple[int, int | None]] = []
-            known = 0
-            for file_id, path, content_id in self.ledger.files_under(root):
-                if file_id >= self.first_new_id:
-                    continue
-                known += 1
-                if file_id < len(self.seen) and self.seen[file_id]:
-                    continue
-                if any(is_within(path, folder) for folder in unreadable):
-                    continue
-                gone.append((file_id, content_id))
-            info = os.stat(root) if os.path.exists(root) else None
-            device = None if info is None else signed(info.st_dev)
-            moved = root in self.known_roots and device is not None and device != self.known_roots[root]
-            nothing_left = self.found_under[root] == 0
-            many = len(gone) > _VANISHED_FILES and len(gone) > _VANISHED_SHARE * known
-            if (gone or info is None) and not self.prune and (info is None or nothing_left or moved or many):
-                self.report.problems.append(
-                    f"{os.fsdecode(root)}: {len(gone)} of {known} known files are not there; kept "
-                    "in case a drive is not mounted. If they are really gone: run the same command with --prune"
-                )
-                continue
-            self._remove(gone)
-            if info is not None and stat_module.S_ISDIR(info.st_mode):
-                if self.known_roots.get(root) != device:
-                    self.ledger.set_root(root, info.st_dev)
-
-    def _remove(self, gone: list[tuple[int, int | None]]) -> None:
-        self.ledger.remove_files(file_id for file_id, _ in gone)
-        for _, content_id in gone:
-            if content_id is not None and self.arrivals[content_id] > 0:
-                self.arrivals[content_id] -= 1
-                self.report.renamed += 1
-                self.report.indexed -= 1
-            else:
-                self.report.removed += 1
-
-    def _tell(self) -> None:
+    def _tell(self, *, scanning: bool) -> None:
         if self.on_progress is not None:
-            report = self.report
+            done = self.report
             self.on_progress(
-                Progress(
-                    report.scanned, self.done, report.indexed, report.unchanged, report.failed, self.scanning
-                )
+                Progress(done.scanned, self.done, done.indexed, done.unchanged, done.failed, scanning)
             )
 
 
