@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile
+
+STRIP_BYTES: Final = 16 * 2**20  # working memory of a comparison
 
 
 @dataclass(slots=True)
@@ -71,21 +75,32 @@ def _load_into(image: Image.Image, level: int) -> Image.Image:
 
 
 def _compare(dark: Image.Image, light: Image.Image) -> Partial | None:
-    one, two = np.asarray(dark), np.asarray(light)
-    if one.shape != two.shape or not one.size:
+    """Return the picture with its missing rows filled; works in strips, since both decodes are in memory."""
+    if dark.size != light.size or dark.mode != light.mode:
         return None
-    same = (one == two).reshape(len(one), -1).all(axis=1)
+    width, height = dark.size
+    step = max(1, STRIP_BYTES // (8 * width))
+    same = np.concatenate(
+        [_equal_rows(dark, light, top, min(height, top + step)) for top in range(0, height, step)]
+    )
     if same.all():
         return Partial(dark, 1.0)
-    from_top = int(np.argmin(same))
-    from_bottom = int(np.argmin(same[::-1]))
+    from_top, from_bottom = int(np.argmin(same)), int(np.argmin(same[::-1]))
     count = max(from_top, from_bottom)
-    missing = slice(count, None) if from_top >= from_bottom else slice(0, len(one) - count)
+    if from_top >= from_bottom:
+        kept, missing = (0, 0, width, count), (0, count, width, height)
+    else:
+        kept, missing = (0, height - count, width, height), (0, 0, width, height - count)
     if count and dark.mode in {"L", "RGB", "RGBA", "CMYK"}:
-        kept = np.delete(one, missing, axis=0)
-        filled = one.copy()
-        filled[missing] = kept.reshape(-1, *one.shape[2:]).mean(axis=0).astype(one.dtype)
-        info, kind = dark.info, dark.format
-        dark = Image.fromarray(filled, dark.mode) if dark.mode == "CMYK" else Image.fromarray(filled)
-        dark.info, dark.format = info, kind
-    return Partial(dark, count / len(one))
+        mean = dark.resize((1, 1), Image.Resampling.BOX, box=kept).getpixel((0, 0))
+        assert mean is not None
+        dark.paste(mean, missing)
+    return Partial(dark, count / height)
+
+
+def _equal_rows(one: Image.Image, two: Image.Image, top: int, bottom: int) -> npt.NDArray[np.bool_]:
+    """Return, for each row of a strip, whether it is the same in both."""
+    box = (0, top, one.width, bottom)
+    same = np.asarray(one.crop(box)) == np.asarray(two.crop(box))
+    rows: npt.NDArray[np.bool_] = same.reshape(bottom - top, -1).all(axis=1)
+    return rows
