@@ -81,8 +81,11 @@ def test_a_damaged_export_never_answers(
     assert name in str(caught.value)
 
 
-def test_a_damaged_export_is_made_again_where_torch_and_weights_are(cache: Path, model: Tiny) -> None:
+def test_a_damaged_export_is_made_again_where_torch_and_weights_are(
+    cache: Path, model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = export_folder(cache, model)
+    monkeypatch.setattr("encoders.export._write", copy_of(Path(shutil.copytree(folder, tmp_path / "made"))))
     before = load_encoder(model.spec, cache_dir=cache).encode_texts(["a dog"])
     (folder / "text.onnx.data").write_bytes(b"")
     encoder = load_encoder(model.spec, cache_dir=cache)
@@ -116,23 +119,37 @@ import os, signal, sys
 from pathlib import Path
 import encoders.export as export
 from encoders import load_encoder
-real = export._export_tower
 def kill_at_the_second_tower(tower, path, *rest):
+    path.write_bytes(b"half")
     if path.name == "text.onnx":
-        path.write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(tower, path, *rest)
+    return 1.0
 export._export_tower = kill_at_the_second_tower
 load_encoder(sys.argv[1], cache_dir=Path(sys.argv[2]))
 """
 
 
-def test_an_export_killed_half_way_is_never_loaded_and_swept(model: Tiny, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
+def copy_of(made: Path) -> Callable[[Any, Path], None]:
+    """Return what stands in for a second export of the same model: a copy of the first."""
+
+    def write(built: Any, folder: Path) -> None:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    return write
+
+
+def test_an_export_killed_half_way_is_never_loaded_and_swept(
+    cache: Path, model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = export_folder(cache, model)
+    cache = tmp_path / "fresh"
     command = [sys.executable, "-c", _KILLED, model.spec, str(cache)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert [path.name.split(".")[1][:3] for path in (cache / "onnx").iterdir() if path.is_dir()] == ["tmp"]
+    (left,) = (path for path in (cache / "onnx").iterdir() if path.is_dir())
+    assert ".tmp-" in left.name
+    assert (left / "text.onnx").read_bytes() == b"half"
+    monkeypatch.setattr("encoders.export._write", copy_of(made))
     encoder = load_encoder(model.spec, cache_dir=cache)
     assert isinstance(encoder, OnnxEncoder)
     assert encoder.encode_texts(["a dog"]).shape == (1, encoder.dim)
@@ -165,12 +182,21 @@ def test_an_export_that_raises_leaves_nothing_and_torch_answers_with_a_notice(
 
 
 def test_an_export_that_disagrees_with_torch_is_refused(
-    model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from encoders import export
 
-    monkeypatch.setattr(export, "AGREEMENT", 1.1)
-    encoder: Any = load_encoder(model.spec, cache_dir=tmp_path / "cache")
+    made = export_folder(cache, model)
+
+    def altered(tower: Any, path: Path, *rest: Any) -> None:
+        shutil.copy(made / path.name, path)
+        weights = bytearray((made / f"{path.name}.data").read_bytes())
+        weights[: len(weights) // 2] = bytes(len(weights) // 2)
+        path.with_name(f"{path.name}.data").write_bytes(weights)
+
+    monkeypatch.setattr(export, "_by_tracing_graphs", altered)
+    monkeypatch.setattr(export, "_by_scripting", altered)
+    encoder: Any = load_encoder(model.spec, cache_dir=tmp_path / "fresh")
     assert encoder.runtime == "torch"
     assert "agrees with torch to cosine" in encoder.notice
 
@@ -212,7 +238,7 @@ def test_two_exports_at_once_are_one(
     def slow_write(built: Any, folder: Path) -> None:
         writes.append(folder)
         time.sleep(0.3)
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        copy_of(made)(built, folder)
 
     monkeypatch.setattr(export, "_write", slow_write)
     found: list[Path] = []

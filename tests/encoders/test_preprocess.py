@@ -17,8 +17,8 @@ from tests.encoders.conftest import SHAPES
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
 def test_pixels_equal_open_clips_for_every_shape(open_clip: Any, mode: Any, interpolation: Any) -> None:
     rng = np.random.default_rng(5)
-    shapes = [*SHAPES, *(tuple(rng.integers(1, 400, 2)) for _ in range(25)), (63, 64), (1200, 7)]
-    for size in (63, 224):
+    odd = [(63, 64), (1200, 7), *(tuple(rng.integers(1, 400, 2)) for _ in range(20))]
+    for size, shapes in ((63, odd), (224, SHAPES)):
         theirs = open_clip.transform.image_transform(
             size,
             is_train=False,
