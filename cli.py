@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -178,8 +177,8 @@ def search(
     """Find pictures by a sentence."""
     from search import clean_text
 
-    if text == "-":
-        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    data = sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "replace")  # also where the locale knows no UTF-8
     question = clean_text(text)
     with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
         hits = searcher.search_text(question, k) if searcher else []
@@ -478,7 +477,7 @@ class _Stopping:
     def exit_code(self) -> int:
         return 128 + self.signal_number
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int) -> None:
         if self.event.is_set():
             terminal.restore()
             os._exit(128 + number)  # committed work is safe by design; nothing else is worth waiting for
@@ -488,18 +487,35 @@ class _Stopping:
 
 @contextmanager
 def _stopping() -> Iterator[_Stopping]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a wish to stop; one that is ignored (nohup) stays ignored."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a wish to stop; one that is ignored (nohup) stays ignored.
+
+    A thread listens: Python's own handlers wait until an encoder's call returns, which can take seconds.
+    """
     stopping = _Stopping()
-    before = {}
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, stopping)
+    asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handled = {number for number in asked if signal.getsignal(number) is not signal.SIG_IGN}
+    heard, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+
+    def listen() -> None:
+        while numbers := os.read(heard, 16):
+            for number in numbers:
+                if number in handled:
+                    stopping(number)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    before_fd = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in handled}
     try:
         yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(before_fd)
+        os.close(wakeup)
+        listener.join()
+        os.close(heard)
 
 
 # --- the way in and the way out
@@ -539,7 +555,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except OSError:
         code = code or OUTPUT_FAILED
-    sys.exit(code if arguments else USAGE)
+    completing = "_PIXSEEK_COMPLETE" in os.environ
+    sys.exit(code if arguments or completing else USAGE)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:

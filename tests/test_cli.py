@@ -128,6 +128,17 @@ def test_odd_questions_are_answered(library: Pixseek, text: str | bytes) -> None
     assert json.loads(done.stdout)["hits"][0]["path"] == str(library.photos / "red.png")
 
 
+def test_words_are_understood_where_the_locale_knows_no_utf8(library: Pixseek) -> None:
+    plain = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = library("search", "rötlich red", "-k", "1", "--json", environ=plain)
+    assert json.loads(done.stdout)["query"] == "rötlich red"
+
+
+def test_the_shell_can_complete_commands(library: Pixseek) -> None:
+    bash = {"_PIXSEEK_COMPLETE": "complete_bash", "COMP_WORDS": "pixseek se", "COMP_CWORD": "1"}
+    assert library(environ=bash).stdout.split() == [b"search"]
+
+
 def test_huge_k_is_no_error(library: Pixseek) -> None:
     assert len(library("search", "red", "-k", "1000000000").stdout.splitlines()) == 4
 

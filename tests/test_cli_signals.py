@@ -72,11 +72,12 @@ def test_a_signal_keeps_what_is_committed_and_the_next_run_goes_on(
 def test_a_second_signal_leaves_within_a_second(pixseek: Pixseek, many: Path) -> None:
     process = start_slow(pixseek, many)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
+    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    _, said = process.communicate(timeout=30)
+    process.wait(timeout=30)
     assert time.monotonic() - started < 1.5
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said.decode()
     assert b"Traceback" not in said
     assert json.loads(pixseek("check", "--json").stdout)["ok"]
