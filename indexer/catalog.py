@@ -222,13 +222,13 @@ class Catalog:
     def lookup(self, paths: Sequence[bytes]) -> dict[bytes, KnownFile]:
         """Return what is known of these paths."""
         found: dict[bytes, KnownFile] = {}
+        columns = "path, id, size_bytes, mtime_ns, ctime_ns, inode, dev, status, reason, content_id"
         with storage_errors(self.folder), self.engine.connect() as connection:
             for part in _parts(paths):
-                for row in connection.execute(select(t.file).where(t.file.c.path.in_(part))):
-                    found[row.path] = KnownFile(
-                        row.id, row.size_bytes, row.mtime_ns, row.ctime_ns, row.inode, row.dev,
-                        row.status, row.reason, row.content_id,
-                    )  # fmt: skip
+                # Plain SQL: this is the whole cost of a file that did not change.
+                query = f"SELECT {columns} FROM file WHERE path IN ({','.join('?' * len(part))})"
+                for path, *fields in connection.exec_driver_sql(query, tuple(part)).tuples():
+                    found[path] = KnownFile(*fields)
         return found
 
     def hashes_by_size(

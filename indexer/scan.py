@@ -91,8 +91,9 @@ def scan(
             if not isinstance(error, FileNotFoundError) or folder in roots:
                 yield FolderProblem(folder, _words(error))
             continue
+        prefix = folder.rstrip(b"/") + b"/"
         for name, is_link in names:
-            path = os.path.join(folder, name)
+            path = prefix + name
             try:
                 info = os.stat(path)
                 if not is_link:
