@@ -104,7 +104,9 @@ class BuiltinEncoder:
         """
         size = self.image_size
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}")
+            raise ValueError(
+                f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}"
+            )
         rows = np.empty((len(pixels), self._dim), dtype=np.float32)
         if len(pixels):
             session = self._image_session()
