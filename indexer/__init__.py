@@ -1,9 +1,9 @@
 """The index: how it is made, kept and opened.
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
-partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner. The truth:
-tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions: index. The whole
-run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair, prune, backup).
+partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
+The truth: tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions: index.
+The whole run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations
