@@ -1,7 +1,8 @@
 """pixseek: the command line. The only place that prints, exits or reads the environment.
 
-Each command reads as parse, call, print; `terminal` knows how answers look. Everything heavy is imported
-inside the command that needs it, so that `pixseek --help` answers at once.
+Each command reads as parse, call, print; it prints through `terminal`, which knows how answers look, and
+`preview`, which draws thumbnails. Everything heavy is imported inside the command that needs it, so that
+`pixseek --help` answers at once.
 """
 
 from __future__ import annotations
