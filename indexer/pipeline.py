@@ -66,10 +66,12 @@ def index_folders(
     started = time.monotonic()
     roots = minimal_roots(folders)
     new_index = not index_dir.exists()
+    first: Encoder | None = None
     if new_index:
         for path in roots:
             if not os.path.lexists(path):
                 raise UsageError(f"no such folder: {os.fsdecode(path)}")
+        first = encoder(None)  # before anything is made: an encoder that is not there leaves nothing behind
         with storage_errors(index_dir):
             index_dir.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(index_dir, wait_s)
@@ -85,7 +87,7 @@ def index_folders(
                 ):
                     raise UsageError(f"no such folder: {os.fsdecode(path)}")
             space = ledger.space()
-            chosen = encoder(space)
+            chosen = first if first is not None and space is None else encoder(space)
             if space is None:
                 space = ledger.set_space(chosen.spec, chosen.fingerprint, chosen.dim, chosen.image_size)
             elif space.fingerprint != chosen.fingerprint:

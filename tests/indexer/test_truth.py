@@ -276,6 +276,18 @@ def test_missing_folder_is_a_usage_error_and_makes_no_index(library: Library):
     assert not library.index_dir.exists()
 
 
+def test_encoder_that_is_not_there_leaves_no_index_behind(library: Library):
+    from encoders import EncoderUnavailableError
+    from indexer import index_folders
+
+    def missing(space):
+        raise EncoderUnavailableError("x/y", "not here", "use another")
+
+    with pytest.raises(EncoderUnavailableError):
+        index_folders([os.fsencode(library.photos)], index_dir=library.index_dir, encoder=missing)
+    assert not library.index_dir.exists()
+
+
 def test_empty_folder_makes_an_empty_index(library: Library):
     report = library.index()
     assert counts(report)["scanned"] == 0
