@@ -65,7 +65,13 @@ demo: .venv/core.stamp
 	fi
 	export PIXSEEK_INDEX=$$index
 	say "pixseek index '$$photos' --encoder builtin"
-	$(PIXSEEK) index "$$photos" --encoder builtin || [ $$? -eq 3 ]
+	code=0; $(PIXSEEK) index "$$photos" --encoder builtin || code=$$?
+	if [ "$$code" -eq 12 ]; then
+	  echo "the built-in encoder is a newer one: making the demo index anew"
+	  rm -rf -- "$$index"
+	  code=0; $(PIXSEEK) index "$$photos" --encoder builtin || code=$$?
+	fi
+	[ "$$code" -eq 0 ] || [ "$$code" -eq 3 ] || exit "$$code"  # 3: some files could not be read
 	for query in "$${queries[@]}"; do
 	  say "pixseek search '$$query' -k 5"
 	  $(PIXSEEK) search "$$query" -k 5
