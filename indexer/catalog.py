@@ -227,7 +227,7 @@ class Catalog:
             for part in _parts(paths):
                 # Plain SQL: this is the whole cost of a file that did not change.
                 query = f"SELECT {columns} FROM file WHERE path IN ({','.join('?' * len(part))})"
-                for path, *fields in connection.exec_driver_sql(query, tuple(part)).tuples():
+                for path, *fields in connection.exec_driver_sql(query, tuple(part)):
                     found[path] = KnownFile(*fields)
         return found
 
