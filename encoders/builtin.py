@@ -36,7 +36,7 @@ class BuiltinEncoder:
 
     Args:
         weights_dir: another folder with config.json, image.onnx, text.onnx and tokenizer.json.
-        threads: of onnxruntime, per tower; None lets it take one per core.
+        threads: of the picture tower; None lets onnxruntime take one per core. Words take one.
     Raises:
         EncoderUnavailableError: the folder has no config.json.
         EncoderDamagedError: config.json cannot be read; later, a file does not match its sha256.
@@ -153,7 +153,7 @@ class BuiltinEncoder:
     def _image_session(self) -> InferenceSession:
         with self._lock:
             if self._image is None:
-                self._image = self._session("image.onnx")
+                self._image = self._session("image.onnx", self._threads)
             return self._image
 
     def _text_session(self) -> tuple[InferenceSession, Tokenizer]:
@@ -166,7 +166,8 @@ class BuiltinEncoder:
                     tokenizer = Tokenizer.from_str(data.decode("utf-8"))
                 except Exception as error:  # the library raises bare Exception
                     raise EncoderDamagedError(str(self._folder / "tokenizer.json"), str(error)) from error
-                self._text = self._session("text.onnx"), tokenizer
+                # One thread: a query takes 2 ms, and waking others costs a first query 100.
+                self._text = self._session("text.onnx", 1), tokenizer
             return self._text
 
     def _read(self, name: str) -> bytes:
@@ -180,14 +181,14 @@ class BuiltinEncoder:
             raise EncoderDamagedError(str(path), "its sha256 is not the one in config.json")
         return data
 
-    def _session(self, name: str) -> InferenceSession:
+    def _session(self, name: str, threads: int | None) -> InferenceSession:
         import onnxruntime
 
         data = self._read(name)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        if threads is not None:
+            options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
         try:
             return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
