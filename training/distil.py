@@ -63,7 +63,7 @@ def initialise(tower: TextTower, vectors: npt.NDArray[np.float32]) -> None:
     Args:
         tower: its token embedding, projection are set in place.
         vectors: (vocab, dim) what the teacher says about each token on its own.
-    The rows are projected on their principal axes (Tissier-like, as Model2Vec does).
+    The rows are projected on their principal axes, as Model2Vec does with a teacher's token outputs.
     """
     mean = vectors.mean(0)
     centred = vectors - mean
