@@ -50,10 +50,20 @@ class EncoderDamagedError(EncoderError):
 class EncoderMismatchError(EncoderError):
     """The index holds embeddings of another encoder; mixing them would give wrong answers."""
 
-    def __init__(self, index_spec: str, index_fingerprint: str, asked_spec: str, asked_fingerprint: str) -> None:
+    def __init__(
+        self, index_spec: str, index_fingerprint: str, asked_spec: str, asked_fingerprint: str
+    ) -> None:
         self.index_spec, self.index_fingerprint = index_spec, index_fingerprint
         self.asked_spec, self.asked_fingerprint = asked_spec, asked_fingerprint
-        super().__init__(
-            f"index made with {index_spec} ({index_fingerprint[:12]}), asked for {asked_spec} "
-            f"({asked_fingerprint[:12]}); use --encoder {index_spec}, or another --index for {asked_spec}"
-        )
+        made, asked = index_fingerprint[:12], asked_fingerprint[:12]
+        if index_spec == asked_spec:
+            message = (
+                f"index made with {index_spec} ({made}), whose weights have changed since ({asked}); bring "
+                "the old ones back, or make a new index: pixseek index FOLDER --index DIR"
+            )
+        else:
+            message = (
+                f"index made with {index_spec} ({made}), asked for {asked_spec} ({asked}); "
+                f"use --encoder {index_spec}, or another --index for {asked_spec}"
+            )
+        super().__init__(message)
