@@ -14,10 +14,11 @@ import numpy as np
 from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from encoders import UsageError
 from indexer import tables as t
 from indexer import vectors as vector_files
 from indexer.catalog import CATALOG_NAME, Catalog, check_version, reading_engine, row_is_intact, verify_header
-from indexer.errors import IndexDamagedError, IndexMissingError, IndexStorageError, storage_errors
+from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
 from indexer.ledger import Ledger, publish_file
 from indexer.lock import WriterLock
 
@@ -350,13 +351,14 @@ def backup(folder: Path, target: Path) -> Path:
 
     The copy is an index of its own: snapshots are caches and are built again from it.
     Raises:
-        IndexStorageError: the target holds an index already, or cannot be written.
+        UsageError: the target holds an index already.
+        IndexStorageError: it cannot be written.
     """
     with Catalog.open(folder) as catalog, storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         copy = target / CATALOG_NAME
         if copy.exists():
-            raise IndexStorageError(target, "there is an index already; choose another folder")
+            raise UsageError(f"{target} holds an index already; choose another folder")
         partial = copy.with_name(CATALOG_NAME + ".new")
         partial.unlink(missing_ok=True)
         with catalog.engine.connect() as connection:
