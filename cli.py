@@ -459,7 +459,9 @@ def _chooser(asked: str | None, *, allow_pickle: bool, offline: bool) -> Callabl
                 if choice.notice:
                     terminal.note(choice.notice)
         assert spec is not None
-        loaded = load_encoder(spec, cache_dir=_cache_dir(), allow_pickle=allow_pickle, offline=offline)
+        loaded = load_encoder(
+            spec, cache_dir=_cache_dir(), allow_pickle=allow_pickle, offline=offline, on_wait=terminal.note
+        )
         if notice := getattr(loaded, "notice", None):
             terminal.note(notice)
         return loaded

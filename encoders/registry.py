@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,7 @@ def load_encoder(
     offline: bool = False,
     runtime: Literal["auto", "onnx", "torch"] = "auto",
     threads: int | None = None,
+    on_wait: Callable[[str], None] | None = None,
 ) -> Encoder:
     """Return the encoder that `spec` names.
 
@@ -80,6 +82,7 @@ def load_encoder(
         runtime: "auto" runs ONNX and falls back to torch with a `notice`; "onnx" raises instead; "torch"
             always builds the torch model. The fingerprint is the same.
         threads: of the computation; None means the physical cores.
+        on_wait: told, in one line, before weights are read and exported: a minute or more, once.
     Returns:
         An encoder; its `notice`, where it has one, is None or one line for a person.
     Raises:
@@ -101,6 +104,8 @@ def load_encoder(
         ready = _from_cache(parsed, store, threads)
         if ready is not None:
             return ready
+    if on_wait is not None:
+        on_wait(f"preparing {spec} for this machine; this is done once and takes a minute or two")
     return _from_weights(parsed, store, allow_pickle, offline, runtime, threads)
 
 
