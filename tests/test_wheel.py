@@ -23,7 +23,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the checkout so that no build folder is left in it."""
     copy = tmp_path_factory.mktemp("wheel") / "a copy"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "cli.py", "preview.py", "terminal.py"):
+    for name in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "cli.py",
+        "interrupts.py",
+        "preview.py",
+        "terminal.py",
+    ):
         shutil.copy2(ROOT / name, copy / name)
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -49,7 +57,7 @@ def test_wheel_holds_the_code_the_weights_and_nothing_else(wheel: Path) -> None:
         metadata = archive.read(
             next(name for name in archive.namelist() if name.endswith("METADATA"))
         ).decode()
-    expected = {"cli.py", "preview.py", "terminal.py"}
+    expected = {"cli.py", "interrupts.py", "preview.py", "terminal.py"}
     for room in ROOMS:
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / room).rglob("*.py")}
     weights = ROOT / "encoders" / "weights"
