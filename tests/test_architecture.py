@@ -45,12 +45,13 @@ def test_arrows_and_doors(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in SOURCES if path.parent.name in ROOMS],
+    # `training` is run by hand, as `python -m training.builtin`, and reports as it goes.
+    [path for path in SOURCES if path.parent.name in ROOMS and path.parent.name != "training"],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_rooms_do_not_print_exit_or_read_the_environment(path: Path) -> None:
-    if path.name == "__main__.py" or path.relative_to(ROOT).parts[0] == "training":
-        pytest.skip("training is run by hand and reports as it goes")
+    if path.name == "__main__.py":
+        pytest.skip("a way in of its own")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "exit", "quit", "input"), (
