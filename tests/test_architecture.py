@@ -50,8 +50,6 @@ def test_arrows_and_doors(path: Path) -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_rooms_do_not_print_exit_or_read_the_environment(path: Path) -> None:
-    if path.name == "__main__.py":
-        pytest.skip("a way in of its own")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "exit", "quit", "input"), (
