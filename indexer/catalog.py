@@ -76,17 +76,19 @@ class Catalog:
     def space(self) -> Space | None:
         """Return the active space, or None while nothing was embedded."""
         with storage_errors(self.folder), self.engine.connect() as connection:
-            row = connection.execute(select(t.space).where(t.space.c.active == 1)).first()
-        if row is None:
+            rows = connection.execute(select(t.space)).all()
+        if not rows:
             return None
-        if not row_is_intact("space", row):
+        row = next((row for row in rows if row.active == 1), None)
+        if row is None or not row_is_intact("space", row):
             raise IndexDamagedError(self.folder, "the encoder's record has changed bits")
         return Space(row.id, row.spec, row.fingerprint, row.dim, row.image_size)
 
     def roots(self) -> dict[bytes, int]:
         """Return {canonical path: device number}."""
         with storage_errors(self.folder), self.engine.connect() as connection:
-            return {row.path: row.dev for row in connection.execute(select(t.root).order_by(t.root.c.path))}
+            rows = connection.execute(select(t.root).order_by(t.root.c.path)).all()
+        return {row.path: row.dev for row in rows if isinstance(row.path, bytes)}
 
     def counts(self) -> dict[str, int]:
         """Return counts of files by status, frames, embeddings and dead embeddings."""
@@ -112,25 +114,21 @@ class Catalog:
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that failed or are partial, by path."""
-        query = (
-            select(t.file.c.path, t.file.c.reason, t.file.c.status)
-            .where(t.file.c.status.in_(("failed", "partial")))
-            .order_by(t.file.c.path)
-        )
+        query = select(t.file).where(t.file.c.status.in_(("failed", "partial"))).order_by(t.file.c.path)
         with storage_errors(self.folder), self.engine.connect() as connection:
             for row in connection.execute(query):
-                yield Failure(row.path, row.reason or "unknown", row.status == "partial")
+                if self._intact("file", row):
+                    yield Failure(row.path, row.reason or "unknown", row.status == "partial")
 
     # -- vectors
 
     def snapshots(self, connection: Connection | None = None) -> list[SnapshotRecord]:
-        """Return the named snapshots, newest first."""
-        query = select(t.snapshot).order_by(t.snapshot.c.generation.desc())
-        with storage_errors(self.folder):
-            if connection is not None:
-                return [SnapshotRecord(*row) for row in connection.execute(query)]
-            with self.engine.connect() as connection:
-                return [SnapshotRecord(*row) for row in connection.execute(query)]
+        """Return the named snapshots, newest first; a damaged record names nothing."""
+        if connection is None:
+            with storage_errors(self.folder), self.engine.connect() as connection:
+                return self.snapshots(connection)
+        rows = connection.execute(select(t.snapshot).order_by(t.snapshot.c.generation.desc())).all()
+        return [SnapshotRecord(*row[:-1]) for row in rows if row_is_intact("snapshot", row)]
 
     def embeddings_after(
         self, space: Space, after_id: int, chunk: int = 20_000
@@ -148,7 +146,7 @@ class Catalog:
                 rows = connection.execute(query).all()
             if not rows:
                 return
-            good = [row for row in rows if len(row.vector) == width and row_is_intact("embedding", row)]
+            good = [row for row in rows if row_is_intact("embedding", row) and len(row.vector) == width]
             self.bad_rows += len(rows) - len(good)
             if good:
                 ids = np.fromiter((row.id for row in good), np.int64, len(good))
@@ -374,6 +372,8 @@ def _engine(uri: str, begin: str, pragmas: Sequence[str], pool: type[Pool]) -> E
         connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
         try:
             # The file may come from a friend: no functions or views of its own run, and nothing maps it.
+            # Changed bits in a text must reach its checksum, not end the query.
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY"):
                 connection.execute(f"PRAGMA {pragma}")
             for pragma in pragmas:

@@ -90,6 +90,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
         raise _from_sqlite(folder, original) from error
     except sqlite3.Error as error:
         raise _from_sqlite(folder, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes a schema with changed bits in its message
+        raise IndexDamagedError(folder, "catalog.sqlite: its schema has changed bits") from error
     except OSError as error:
         if error.errno in _STORAGE_ERRNOS:
             raise IndexStorageError(folder, os.strerror(error.errno or 0).lower()) from error
@@ -98,8 +100,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 def _from_sqlite(folder: Path, error: sqlite3.Error) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return error
+    if code is None:  # raised by the driver about a value it cannot make sense of
+        return IndexDamagedError(folder, f"catalog.sqlite: {error}")
     primary = code & 0xFF
     if primary in _SQLITE_DAMAGE:
         return IndexDamagedError(folder, f"catalog.sqlite: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +205,10 @@ class Ledger(Catalog):
 
     def name_snapshot(self, record: SnapshotRecord) -> list[SnapshotRecord]:
         """Make a snapshot file the newest and return the records that are now too old to keep."""
-        fields = {name: getattr(record, name) for name in record.__slots__ if name != "generation"}
         with storage_errors(self.folder), self.engine.begin() as connection:
-            connection.execute(insert(t.snapshot).values(**fields))
+            fields = dict(zip(t.CHECKED["snapshot"], astuple(record), strict=True))
+            fields["generation"] = _next_id(connection, t.snapshot)
+            connection.execute(insert(t.snapshot), _checked("snapshot", [fields]))
             old = self.snapshots(connection)[2:]
             connection.execute(
                 delete(t.snapshot).where(t.snapshot.c.generation.in_([r.generation for r in old]))

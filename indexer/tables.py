@@ -28,6 +28,19 @@ APPLICATION_ID = 0x70697873
 VERSION = 1
 """user_version written by this code; see `indexer.migrations`."""
 
+
+class Blob(LargeBinary):
+    """Bytes as they are. SQLAlchemy's own would call `bytes()` on what a flipped bit has made an integer."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: object) -> None:
+        return None
+
+    def result_processor(self, dialect: object, coltype: object) -> None:
+        return None
+
+
 metadata = MetaData()
 
 space = Table(
@@ -38,14 +51,14 @@ space = Table(
     Column("dim", Integer, nullable=False),
     Column("image_size", Integer, nullable=False),
     Column("active", Integer, nullable=False),
-    Column("check", LargeBinary, nullable=False),
+    Column("check", Blob, nullable=False),
     sqlite_autoincrement=True,
 )  # fmt: skip
 
 root = Table(
     "root", metadata,
     Column("id", Integer, primary_key=True),
-    Column("path", LargeBinary, nullable=False, unique=True),
+    Column("path", Blob, nullable=False, unique=True),
     Column("dev", Integer, nullable=False),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -53,7 +66,7 @@ root = Table(
 content = Table(
     "content", metadata,
     Column("id", Integer, primary_key=True),
-    Column("hash", LargeBinary, nullable=False, unique=True, doc="blake2b-256 of the whole file"),
+    Column("hash", Blob, nullable=False, unique=True, doc="blake2b-256 of the whole file"),
     Column("size_bytes", Integer, nullable=False, index=True),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
@@ -68,7 +81,7 @@ content = Table(
     Column("caption", Text),
     Column("keywords", Text, doc="JSON list"),
     Column("rating", Integer),
-    Column("check", LargeBinary, nullable=False),
+    Column("check", Blob, nullable=False),
     sqlite_autoincrement=True,
 )  # fmt: skip
 
@@ -79,7 +92,7 @@ frame = Table(
     Column("position", Integer, nullable=False),
     Column("timestamp_ms", Integer),
     Column("x", Float), Column("y", Float), Column("w", Float), Column("h", Float),
-    Column("check", LargeBinary, nullable=False),
+    Column("check", Blob, nullable=False),
     UniqueConstraint("content_id", "position"),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -89,8 +102,8 @@ embedding = Table(
     Column("id", Integer, primary_key=True),
     Column("space_id", ForeignKey("space.id"), nullable=False),
     Column("frame_id", ForeignKey("frame.id", ondelete="CASCADE"), nullable=False),
-    Column("vector", LargeBinary, nullable=False, doc="dim x float16, little endian, unit L2 norm"),
-    Column("check", LargeBinary, nullable=False),
+    Column("vector", Blob, nullable=False, doc="dim x float16, little endian, unit L2 norm"),
+    Column("check", Blob, nullable=False),
     UniqueConstraint("frame_id", "space_id"),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -98,7 +111,7 @@ embedding = Table(
 file = Table(
     "file", metadata,
     Column("id", Integer, primary_key=True),
-    Column("path", LargeBinary, nullable=False, unique=True, doc="os.fsencode of the absolute path"),
+    Column("path", Blob, nullable=False, unique=True, doc="os.fsencode of the absolute path"),
     Column("size_bytes", Integer, nullable=False),
     Column("mtime_ns", Integer, nullable=False),
     Column("ctime_ns", Integer, nullable=False),
@@ -107,7 +120,7 @@ file = Table(
     Column("status", Text, nullable=False, doc="ok, partial or failed"),
     Column("reason", Text),
     Column("content_id", ForeignKey("content.id")),
-    Column("check", LargeBinary, nullable=False),
+    Column("check", Blob, nullable=False),
     Index("file_content", "content_id"),
     Index("file_status", "status"),
     sqlite_autoincrement=True,
@@ -118,13 +131,14 @@ snapshot = Table(
     Column("generation", Integer, primary_key=True),
     Column("space_id", ForeignKey("space.id"), nullable=False),
     Column("name", Text, nullable=False),
-    Column("hash", LargeBinary, nullable=False, doc="blake2b-256 of the file"),
+    Column("hash", Blob, nullable=False, doc="blake2b-256 of the file"),
     Column("size_bytes", Integer, nullable=False),
     Column("mtime_ns", Integer, nullable=False),
     Column("ctime_ns", Integer, nullable=False),
     Column("inode", Integer, nullable=False),
     Column("through_id", Integer, nullable=False, doc="last embedding.id inside"),
     Column("count", Integer, nullable=False),
+    Column("check", Blob, nullable=False),
     sqlite_autoincrement=True,
 )  # fmt: skip
 
@@ -160,6 +174,6 @@ def row_check(*fields: bytes | str | int | float | None) -> bytes:
 
 CHECKED: dict[str, tuple[str, ...]] = {
     table.name: tuple(column.name for column in table.columns if column.name != "check")
-    for table in (space, content, frame, embedding, file)
+    for table in (space, content, frame, embedding, file, snapshot)
 }
 """Which columns the checksum of a row covers, in order."""

@@ -264,7 +264,7 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
     try:
         try:
             check_version(ledger.folder, engine)
-        except DBAPIError:
+        except (DBAPIError, UnicodeDecodeError):
             return  # SQLite cannot even find its tables
         with ledger.engine.begin() as target:
             target.execute(text("PRAGMA defer_foreign_keys=ON"))
