@@ -54,8 +54,8 @@ class Catalog:
             try:
                 check_version(folder, engine)
             except Exception as error:
-                wal = path.with_name(CATALOG_NAME + "-wal")
-                if not _cannot_open(error) or (wal.exists() and wal.stat().st_size > 0):
+                logs = [path.with_name(CATALOG_NAME + tail) for tail in ("-wal", "-journal")]
+                if not _cannot_open(error) or any(log.exists() and log.stat().st_size for log in logs):
                     raise
                 # A read-only medium has no room for the -shm file; without a -wal the catalog is complete.
                 engine = reading_engine(path, immutable=True)

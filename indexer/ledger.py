@@ -70,11 +70,11 @@ class Ledger(Catalog):
         A kill during creation leaves `catalog.sqlite.new`, which the next run throws away.
         """
         path = folder / CATALOG_NAME
+        journal = "TRUNCATE" if filesystem_type(folder) in _NETWORK_FILESYSTEMS else "WAL"
         try:
             verify_header(folder)
         except IndexMissingError:
-            _create(folder)
-        journal = "TRUNCATE" if filesystem_type(folder) in _NETWORK_FILESYSTEMS else "WAL"
+            _create(folder, journal)
         with storage_errors(folder):
             engine = writing_engine(
                 path, (f"PRAGMA journal_mode={journal}", "PRAGMA journal_size_limit=67108864")
@@ -245,13 +245,14 @@ def _chunks(items: list[Any], size: int = 500) -> Iterable[list[Any]]:
 # -- files and file systems
 
 
-def _create(folder: Path) -> None:
+def _create(folder: Path, journal: str) -> None:
+    """Make the catalog in its final journal mode: a change of mode on the live file could be cut in two."""
     path = folder / CATALOG_NAME
     partial = path.with_name(CATALOG_NAME + ".new")
     with storage_errors(folder):
-        for leftover in (partial, Path(f"{partial}-journal")):
-            leftover.unlink(missing_ok=True)
-        engine = writing_engine(partial)
+        for tail in ("", "-journal", "-wal", "-shm"):
+            Path(f"{partial}{tail}").unlink(missing_ok=True)
+        engine = writing_engine(partial, (f"PRAGMA journal_mode={journal}",))
         with engine.begin() as connection:
             migrate(connection, 0)
         engine.dispose()
