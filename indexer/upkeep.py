@@ -293,27 +293,26 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
 def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterator[Row[Any]]:
     """Yield the rows that can still be read, stepping over broken pages by ids.
 
-    A range that fails is cut in eight until single ids fail; a long stretch of those ends the table.
+    A read that fails is made smaller until a single row fails; then ids are passed over, in growing steps.
     """
     ordered = select(table).order_by(table.c.id)
     start, width, failures = 1, _SALVAGE_ROWS, 0
     with engine.connect() as connection:
-        try:
-            last = connection.execute(select(func.max(table.c.id))).scalar() or 0
-        except DBAPIError:
-            last = start + _SALVAGE_ROWS * _SALVAGE_FAILURES  # the far end is broken
-        while start <= last and failures < _SALVAGE_FAILURES:
+        while failures < _SALVAGE_FAILURES:
             try:
-                rows = connection.execute(ordered.where(table.c.id.between(start, start + width - 1))).all()
+                rows = connection.execute(ordered.where(table.c.id >= start).limit(width)).all()
             except DBAPIError:
                 if width > 1:
-                    width //= 8
+                    width = max(1, width // 8)
                 else:
-                    start, failures = start + 1, failures + 1
+                    start += 1 << (failures // 16)
+                    failures += 1
                     report.lost_rows += 1
                 continue
             yield from rows
-            start, width, failures = start + width, min(_SALVAGE_ROWS, width * 2), 0
+            if len(rows) < width:
+                return
+            start, width, failures = rows[-1].id + 1, min(_SALVAGE_ROWS, width * 2), 0
 
 
 def prune(folder: Path, *, apply: bool = False) -> PruneReport:

@@ -127,6 +127,46 @@ def test_cut_catalog_is_reported_and_never_replaced(indexed: Library, size):
     assert path.read_bytes() == damaged
 
 
+def test_salvage_does_not_count_up_to_a_flipped_row_id(indexed: Library):
+    database = sqlite3.connect(indexed.index_dir / "catalog.sqlite")
+    database.execute("update file set id = id + (1 << 50) where id = 7")
+    database.execute("update frame set content_id = 999 where id = 9")  # a broken link makes repair copy all
+    database.commit()
+    database.close()
+    report = repair(indexed.index_dir)
+    assert report.set_aside
+    indexed.index()
+    assert check(indexed.index_dir).ok
+    assert len(indexed.paths()) == 40
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("update space set active = 0", IndexDamagedError),
+        ("update content set format = cast(x'ff' as text) where id = 3", None),
+        ("update file set path = 7 where id = 3", None),
+        ("update embedding set vector = 1099511627776 where id = 3", None),
+        ("update snapshot set name = 5", None),
+    ],
+)
+def test_values_of_another_type_are_damage_and_never_a_crash(indexed: Library, statement: str, error):
+    database = sqlite3.connect(indexed.index_dir / "catalog.sqlite")
+    database.execute(statement)
+    database.commit()
+    database.close()
+    if error:
+        with pytest.raises(error):
+            answers(indexed)
+        return
+    assert 39 <= len(answers(indexed)) <= 40
+    assert not check(indexed.index_dir).ok or "snapshot" in statement
+    repair(indexed.index_dir)
+    indexed.index()
+    assert check(indexed.index_dir).ok
+    assert len(indexed.paths()) == 40
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_flips_in_the_catalog_never_give_a_wrong_answer_and_repair_mends_them(indexed: Library, seed: int):
     right = dict(answers(indexed))
