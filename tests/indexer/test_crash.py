@@ -208,3 +208,46 @@ def test_full_disk_while_a_snapshot_is_written_keeps_the_old_one(
             signal.signal(signal.SIGXFSZ, ignored)
     assert {path.name for path in library.index_dir.glob("vectors-*")} == old
     assert check(library.index_dir).ok
+
+
+def test_readers_are_never_wrong_while_a_writer_works(tmp_path: Path, photos: Path):
+    from indexer import Index, IndexMissingError
+    from tests.indexer.crash import SeedEncoder
+
+    index_dir = tmp_path / "index"
+    query = SeedEncoder().encode_texts(["anything"])[0]
+    process = subprocess.Popen(writer(index_dir, photos), cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL)
+    counts = [0]
+    try:
+        while process.poll() is None:
+            try:
+                with Index.open(index_dir) as index:
+                    near = index.nearest(query, 1000)
+                    shown = index.frames([neighbor.frame_id for neighbor in near])
+            except IndexMissingError:
+                continue
+            assert len(shown) == len(near) == len({neighbor.frame_id for neighbor in near})
+            assert index.warnings == []
+            counts.append(len(near))
+    finally:
+        process.kill()
+        process.wait()
+    assert counts == sorted(counts), "what was committed stays"
+    assert len(set(counts)) > 3, "several stages of the growing index were seen"
+
+
+def test_index_folder_removed_while_writing_is_an_error_not_a_new_index(tmp_path: Path):
+    from indexer import IndexStorageError
+    from tests.indexer.conftest import Library
+
+    library = Library(tmp_path)
+    library.fill(60)
+    moved = tmp_path / "moved"
+
+    def move(progress: object) -> None:
+        if library.index_dir.exists() and not moved.exists():
+            library.index_dir.rename(moved)
+
+    with pytest.raises(IndexStorageError, match="removed or replaced"):
+        library.index(on_progress=move)
+    assert not library.index_dir.exists()
