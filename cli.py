@@ -209,12 +209,13 @@ def similar(
 
     with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
         hits: list[Hit] = []
-        query = load_picture(
-            os.fsencode(picture),
-            stdin=sys.stdin.buffer,
-            min_side=searcher.image_size if searcher else 1,
-            offline=offline,
-        )
+        with terminal.libraries_muted():
+            query = load_picture(
+                os.fsencode(picture),
+                stdin=sys.stdin.buffer,
+                min_side=searcher.image_size if searcher else 1,
+                offline=offline,
+            )
         if searcher:
             exclude = {query.path} if exclude_self and query.path else set()
             hits = searcher.search_image(query.image, k, exclude=exclude)

@@ -273,6 +273,20 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
         yield show
 
 
+@contextmanager
+def libraries_muted() -> Iterator[None]:
+    """What C libraries print about a broken picture stays away: the person gets one line of ours."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def restore() -> None:
     """Give the terminal back as it was (the bar hides the cursor); for the way out that runs no `finally`."""
     try:

@@ -234,6 +234,20 @@ def test_a_query_picture_that_is_none_is_2(library: Pixseek, tmp_path: Path) -> 
     assert b"a.jpg" in done.stderr
 
 
+def test_a_broken_query_picture_gets_one_line_of_ours_and_none_of_a_library(
+    library: Pixseek, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    cut = tmp_path / "cut.tif"
+    Image.effect_noise((200, 200), 80).save(cut, compression="tiff_lzw")
+    data = cut.read_bytes()
+    # The directory stands at the end: blank the strip in the middle instead of cutting.
+    cut.write_bytes(data[:100] + b"\xff" * (len(data) - 600) + data[-500:])
+    done = library("similar", cut, exits=2)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
 # --- 3: finished, but
 
 
