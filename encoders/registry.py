@@ -82,7 +82,7 @@ def load_encoder(
         runtime: "auto" runs ONNX and falls back to torch with a `notice`; "onnx" raises instead; "torch"
             always builds the torch model. The fingerprint is the same.
         threads: of the computation; None means the physical cores.
-        on_wait: told, in one line, before weights are read and exported: a minute or more, once.
+        on_wait: told, in one line, before the towers are exported: a minute or more, once.
     Returns:
         An encoder; its `notice`, where it has one, is None or one line for a person.
     Raises:
@@ -104,9 +104,7 @@ def load_encoder(
         ready = _from_cache(parsed, store, threads)
         if ready is not None:
             return ready
-    if on_wait is not None:
-        on_wait(f"preparing {spec} for this machine; this is done once and takes a minute or two")
-    return _from_weights(parsed, store, allow_pickle, offline, runtime, threads)
+    return _from_weights(parsed, store, allow_pickle, offline, runtime, threads, on_wait)
 
 
 def resolve_auto(*, cache_dir: Path, offline: bool = False) -> AutoChoice:
@@ -205,6 +203,7 @@ def _from_weights(
     offline: bool,
     runtime: Literal["auto", "onnx", "torch"],
     threads: int | None,
+    on_wait: Callable[[str], None] | None,
 ) -> Encoder:
     """Return the encoder by building the torch model, and export it for the next time."""
     source = sources.resolve(spec, allow_pickle=allow_pickle, offline=offline)
@@ -236,6 +235,8 @@ def _from_weights(
     failed = known.get("failed") if known is not None and known["fingerprint"] == built.fingerprint else None
     if not failed or failed.get("versions") != versions() or runtime == "onnx":
         try:
+            if on_wait is not None:
+                on_wait(f"preparing {spec.text} for this machine; this is done once and takes about a minute")
             folder = export(built, store)
         except ExportError as error:
             failed = {"why": str(error), "versions": versions()}

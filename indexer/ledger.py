@@ -255,6 +255,9 @@ def _create(folder: Path, journal: str) -> None:
         engine = writing_engine(partial, (f"PRAGMA journal_mode={journal}",))
         with engine.begin() as connection:
             migrate(connection, 0)
+        with engine.connect() as connection:
+            # Closing would do this too, but say nothing when it fails.
+            connection.connection.dbapi_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
         engine.dispose()
         publish_file(partial, path)
 

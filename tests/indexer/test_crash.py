@@ -146,7 +146,7 @@ def test_kill_at_every_syscall(call: str, when: int, tmp_path: Path, photos: Pat
 
 @needs_strace
 @pytest.mark.parametrize(
-    "inject", ["pwrite64:error=ENOSPC:when=40+", "fdatasync:error=EIO:when=4", "fsync:error=EIO:when=4"]
+    "inject", ["pwrite64:error=ENOSPC:when=40+", "fdatasync:error=EIO:when=7+", "fsync:error=EIO:when=4"]
 )
 def test_failing_disk_keeps_what_was_acknowledged(inject: str, tmp_path: Path, photos: Path):
     index_dir = tmp_path / "index"
