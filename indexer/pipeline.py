@@ -243,7 +243,7 @@ class _Run:
             info = candidate.stat
             if info is None or not stat_module.S_ISREG(info.st_mode):
                 reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
-                self._fail(candidate.path, reason, None if info is None else file_stat(info), row)
+                self._fail(candidate.path, reason, None if info is None else file_stat(info))
             elif row is not None and not self.verify and _same_identity(row, info):
                 if row.status != "failed":
                     self.report.unchanged += 1
@@ -275,7 +275,7 @@ class _Run:
                     self.sightings.unmark(row.id)
                 return
             stat = None if result.transient else result.stat
-            self._fail(result.path, result.reason, stat, row)
+            self._fail(result.path, result.reason, stat)
             return
         if result.content_hash in self.fresh:
             self.followers.append(result)
@@ -303,7 +303,7 @@ class _Run:
         self.files.append(FileUpdate(result.path, result.stat, status, warning, result.content_hash))
         self.done += 1
 
-    def _fail(self, path: bytes, reason: str, stat: FileStat | None, row: KnownFile | None) -> None:
+    def _fail(self, path: bytes, reason: str, stat: FileStat | None) -> None:
         self.files.append(FileUpdate(path, stat, "failed", reason))
         self._count_failure(path, reason)
 
@@ -337,7 +337,7 @@ class _Run:
             or np.any(np.abs(norms - 1) > 1e-2)
         ):
             self.fresh.discard(result.content_hash)
-            self._fail(result.path, "the encoder produced no valid embedding", result.stat, None)
+            self._fail(result.path, "the encoder produced no valid embedding", result.stat)
             return
         self.contents.append(NewContent(
             result.content_hash, result.stat.size, result.width, result.height, result.format, result.warning,
@@ -362,7 +362,7 @@ class _Run:
                 self.report.partial += result.warning is not None
                 self._write(result, result.warning)
             else:
-                self._fail(result.path, "the encoder produced no valid embedding", result.stat, None)
+                self._fail(result.path, "the encoder produced no valid embedding", result.stat)
         if self.files:
             self.lock.verify()
             self.ledger.commit(self.space, self.contents, self.files)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text, update
+from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from encoders import UsageError
@@ -236,9 +236,6 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
 def _salvage(folder: Path, report: RepairReport) -> str:
     """Copy the sound rows of a damaged catalog into a new one and return where the damaged one is kept."""
     damaged = folder / CATALOG_NAME
-    partial = folder / (CATALOG_NAME + ".salvaged")
-    for leftover in (partial, Path(f"{partial}-wal"), Path(f"{partial}-shm")):
-        leftover.unlink(missing_ok=True)
     staging = folder / "salvage"
     shutil.rmtree(staging, ignore_errors=True)
     with storage_errors(folder):
@@ -285,7 +282,6 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
                 (t.embedding, t.frame, t.embedding.c.frame_id),
             ):
                 target.execute(delete(table).where(~exists().where(parent.c.id == key)))
-            target.execute(update(t.space).values(active=1).where(t.space.c.active == 1))
     finally:
         engine.dispose()
 
