@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.losses import distillation_loss, structure_loss
-from training.models import TextTower
+from training.builtin.losses import distillation_loss, structure_loss
+from training.builtin.models import TextTower
 from training.run import Run
 
 
@@ -40,11 +40,19 @@ class TextData:
         """Return the data with lengths and the row of each sentence."""
         return cls(ids, (ids != 0).sum(1), targets, {text: row for row, text in enumerate(texts)})
 
+    def known(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows of those texts that are training sentences."""
+        return np.array([self.rows[text] for text in texts if text in self.rows], dtype=np.int64)
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return (n, dim) float32 targets of the rows."""
+        return torch.from_numpy(self.targets[rows].astype(np.float32))
+
     def batch(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return ids (n, longest) int64 and targets (n, dim) float32 of the rows."""
         longest = int(self.lengths[rows].max(initial=1))
         ids = torch.from_numpy(self.ids[rows, :longest].astype(np.int64))
-        return ids, torch.from_numpy(self.targets[rows].astype(np.float32))
+        return ids, self.vectors(rows)
 
 
 def by_length(
