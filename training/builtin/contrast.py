@@ -6,10 +6,12 @@ sentences alone, the ImageNet classifier's opinion, and the captions that the de
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from training.builtin.models import Decoder, ImageHead, TextTower
 from training.evaluate import Recall, owners, recall
 from training.run import Run
 
+log = logging.getLogger(__name__)
 WEIGHTS = {
     "flickr8k": 1.0,
     "coco": 1.0,
@@ -117,6 +120,19 @@ class Pairs:
         for start in range(0, len(order) - batch // 2, batch):
             yield order[start : start + batch]
 
+    def of_sets(self, names: Sequence[str]) -> Pairs:
+        """Return the pairs of the sets of these names."""
+        wanted = [pictures.name in names for pictures in self.sets]
+        kept = [number for number, (which, _) in enumerate(self.index) if wanted[which]]
+        return replace(
+            self,
+            index=self.index[kept],
+            english=tuple(self.english[number] for number in kept),
+            chinese=tuple(self.chinese[number] for number in kept),
+            weights=self.weights[kept],
+            groups=self.groups[kept],
+        )
+
     def maps(self, positions: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """Return (n, *MAPS) float32: one cached view of each picture, picked at random."""
         picked = []
@@ -206,9 +222,10 @@ class Settings:
     Attributes:
         epochs, batch: length; pictures a step.
         wide: sentences alone per step.
+        alone: what is trained alone: `head` learns from the teacher's embeddings and the classifier,
+            `decoder` from captions while the picture tower rests; empty trains all.
         rate, text_rate, upper_rate: peak learning rates of the head and decoder, the text tower, the
-            backbone's upper layers. `text_rate` 0 leaves the text tower out: the head alone learns from
-            the teacher's embeddings.
+            backbone's upper layers.
         teacher, chinese, classes, told, teach: weights of the losses beside the one between the towers:
             pictures against the teacher's embeddings, Chinese, the classifier, captions, distillation.
     """
@@ -216,6 +233,7 @@ class Settings:
     epochs: int
     batch: int = 512
     wide: int = 128
+    alone: Literal["", "head", "decoder"] = ""
     rate: float = 6e-4
     text_rate: float = 6e-4
     upper_rate: float = 1e-4
@@ -254,19 +272,23 @@ class Step:
         """Return each part of the loss, weighed; their sum is what is minimised."""
         towers, pairs, data, s = self.towers, self.pairs, self.data, self.settings
         rows = pairs.captions(positions, pairs.english, rng)
+        maps = pairs.maps(positions, rng)
+        if s.alone == "decoder":
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                seen = towers.head(maps)[1]
+            return self._told(seen, positions, rows)
         targets = data.vectors(rows)
         group = torch.from_numpy(pairs.groups[positions])
         same = (targets @ targets.T > SAME) | (group[:, None] == group[None, :])
         weights = torch.from_numpy(pairs.weights[positions])
         with torch.autocast("cpu", torch.bfloat16):
-            images, seen = towers.head(pairs.maps(positions, rng))
-        parts = {
-            "teacher": s.teacher * contrastive_loss(images, targets, towers.scale("teacher"), same, weights)
-        }
+            images, seen = towers.head(maps)
+        among_teacher = contrastive_loss(images, targets, towers.scale("teacher"), same, weights)
+        parts = {"teacher": s.teacher * among_teacher}
         soft = pairs.opinions(positions)
         if soft is not None and self.classes is not None:
             parts["classes"] = s.classes * class_loss(images, self.classes, towers.scale("class"), soft)
-        if s.text_rate == 0:
+        if s.alone == "head":
             return parts
         has = np.flatnonzero([len(pairs.chinese[position]) > 0 for position in positions])
         chinese = pairs.captions(positions[has], pairs.chinese, rng)
@@ -281,14 +303,20 @@ class Step:
                 images[among], student, towers.scale("chinese"), same[among][:, among], weights[among]
             )
         parts["teach"] = s.teach * distillation_loss(texts, data.vectors(every))
-        told = np.flatnonzero(pairs.told(positions) & (self.captions[rows, 0] != 0))
-        if s.told and len(told):
-            written = self.captions[rows[told]]
-            ids = torch.from_numpy(written[:, : int((written != 0).sum(1).max())].astype(np.int64))
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = towers.decoder(seen[torch.from_numpy(told)], ids[:, :-1])
-            parts["told"] = s.told * caption_loss(logits, ids)
-        return parts
+        return parts | self._told(seen, positions, rows)
+
+    def _told(
+        self, seen: Tensor, positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """Return the captioning loss of those pictures whose sentence the decoder is to write."""
+        told = np.flatnonzero(self.pairs.told(positions) & (self.captions[rows, 0] != 0))
+        if not len(told):
+            return {}
+        written = self.captions[rows[told]]
+        ids = torch.from_numpy(written[:, : int((written != 0).sum(1).max())].astype(np.int64))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.towers.decoder(seen[torch.from_numpy(told)], ids[:, :-1])
+        return {"told": self.settings.told * caption_loss(logits, ids)}
 
 
 def train_towers(
@@ -300,9 +328,11 @@ def train_towers(
     """
     settings, towers = step.settings, step.towers
     torch.manual_seed(seed)
-    towers.requires_grad_(True)
-    if settings.text_rate == 0:
-        towers.text.requires_grad_(False)
+    trained = {"": towers, "head": towers.head, "decoder": towers.decoder}[settings.alone]
+    towers.requires_grad_(not settings.alone)
+    trained.requires_grad_(True)
+    towers.log_scale_teacher.requires_grad_(settings.alone != "decoder")
+    towers.log_scale_class.requires_grad_(settings.alone != "decoder")
     steps = settings.epochs * len(list(step.pairs.epoch(settings.batch, np.random.default_rng(0))))
     groups = {
         "text.": settings.text_rate,
@@ -324,7 +354,8 @@ def train_towers(
     while run.epoch < settings.epochs:
         rng = np.random.default_rng((seed, 7, run.epoch))
         torch.manual_seed(seed * 1000 + run.epoch)
-        towers.train()
+        towers.train(not settings.alone)
+        trained.train()
         began = time.monotonic()
         sums: dict[str, list[float]] = {}
         for positions in step.pairs.epoch(settings.batch, rng):
@@ -344,6 +375,6 @@ def train_towers(
             for language, found in dev.recall(towers).items():
                 line += f" | {language} " + " ".join(f"{value:.1f}" for value in found.text_to_image.values())
             towers.load_state_dict(kept)
-        print(line, flush=True)
+        log.info(line)
     towers.load_state_dict(run.average)
     return curve

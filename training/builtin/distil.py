@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 from training.builtin.losses import distillation_loss, structure_loss
 from training.builtin.models import TextTower
 from training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,10 @@ def train_text(
             loss = distillation_loss(embedded, targets) + 0.3 * structure_loss(embedded, targets)
             losses.append(run.step(loss))
             if run.step_number % 50 == 0:
-                print(f"distil step {run.step_number}/{steps}: {np.mean(losses[-50:]):.4f}", flush=True)
+                log.info(f"distil step {run.step_number}/{steps}: {np.mean(losses[-50:]):.4f}")
         run.epoch += 1
         run.save(path)
         curve.append(float(np.mean(losses)))
-        print(f"distil epoch {run.epoch}: {curve[-1]:.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        log.info(f"distil epoch {run.epoch}: {curve[-1]:.4f}, {time.monotonic() - began:.0f} s")
     tower.load_state_dict(run.average)
     return curve

@@ -9,8 +9,7 @@ it made in the cache folder; after a kill the same command goes on from there.
 
 from __future__ import annotations
 
-import argparse
-import time
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from training.builtin.teacher import english_texts, teacher_embeddings
 from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
 from training.evaluate import owners, recall
 
+log = logging.getLogger(__name__)
 RECIPE = "builtin-2"
 SETS = (*CAPTIONED, *LABELLED, "drawings", "plain")
 
@@ -54,11 +54,6 @@ class Recipe:
     told_epochs: int = 10
     contrast: Settings = field(default_factory=lambda: Settings(epochs=40))
     seed: int = 0
-
-
-def stage(name: str) -> None:
-    """Announce a stage with the time of day."""
-    print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +102,9 @@ def words(data: Path, cache: Path, sets: Sequence[PictureSet], dev: PictureSet |
             meant.setdefault(text, []).extend([row[name]] if name in row else [])
     wanted = {t: rows for t, rows in meant.items() if rows and normalised(t) not in banned and t not in row}
     chinese = list(wanted)
-    print(
+    log.info(
         f"{len(english)} English sentences, {removed} near development captions removed; "
         f"{len(chinese)} Chinese, {sum(normalised(t) in banned for t in meant)} removed",
-        flush=True,
     )
     targets = [vectors, *(unit(vectors[wanted[text]].mean(0, keepdims=True)) for text in chinese)]
     texts = [*english, *chinese]
@@ -160,18 +154,18 @@ def new_text_tower(tokenizer: Tokenizer, cache: Path, shape: Shape, seed: int) -
 def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> None:
     """Run every stage and write the encoder to `out`."""
     features, runs = cache / "features", cache / "runs"
-    stage("views")
+    log.info("views")
     cache_features(data, features, seed=recipe.seed)
     sets = [pictures for name in SETS if (pictures := load_set(features, name))]
-    print({pictures.name: (len(pictures.english), len(pictures.views)) for pictures in sets}, flush=True)
-    stage("teacher")
+    log.info("%s", {pictures.name: (len(pictures.english), len(pictures.views)) for pictures in sets})
+    log.info("teacher")
     watched = load_set(features, "flickr8k/dev")
     known = words(data, cache, sets, watched, shape)
     pooled = cache_pooled(data, features, sets)
     pairs = Pairs.of(sets, known.data, opinions(data, pooled))
-    stage("baseline")
+    log.info("baseline")
     baseline(data, cache, pairs, pooled, known)
-    stage("distil")
+    log.info("distil")
     tower = new_text_tower(known.tokenizer, cache, shape, recipe.seed)
     train_text(
         tower,
@@ -185,12 +179,16 @@ def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> N
     head = ImageHead(shape, load_backbone(data / BACKBONE).upper())
     towers = Towers(tower, head, Decoder(shape, len(known.vocabulary.tokens)))
     dev = dev_set(features, known.tokenizer, shape)
-    alone = replace(recipe.contrast, epochs=recipe.head_epochs, text_rate=0.0)
-    for name, settings in (("head", alone), ("contrast", recipe.contrast)):
-        stage(name)
-        step = Step(towers, pairs, known.data, known.captions, known.classes, settings)
+    stages: tuple[tuple[str, Pairs, Settings], ...] = (
+        ("head", pairs, replace(recipe.contrast, epochs=recipe.head_epochs, alone="head")),
+        ("contrast", pairs, recipe.contrast),
+        ("told", pairs.of_sets(TOLD), replace(recipe.contrast, epochs=recipe.told_epochs, alone="decoder")),
+    )
+    for name, seen, settings in stages:
+        log.info(name)
+        step = Step(towers, seen, known.data, known.captions, known.classes, settings)
         train_towers(step, folder=runs, dev=dev, seed=recipe.seed, name=name)
-    stage("export")
+    log.info("export")
     export(towers, data, cache, out, known, shape)
 
 
@@ -211,7 +209,7 @@ def baseline(
         texts = [text for group in pictures.english for text in group]
         vectors = teacher_embeddings(texts, cache / "teacher").astype(np.float32)
         found = recall(images, vectors, owners(pictures.english))
-        print(f"baseline {name}: {found}".replace("\n", " | "), flush=True)
+        log.info(f"baseline {name}: {found}".replace("\n", " | "))
 
 
 def dev_set(features: Path, tokenizer: Tokenizer, shape: Shape) -> Dev | None:
@@ -243,26 +241,4 @@ def export(towers: Towers, data: Path, cache: Path, out: Path, known: Words, sha
         recipe=RECIPE,
     )
     sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
-    print(f"lowest cosine to torch {cosines}; bytes {sizes}, {sum(sizes.values())} in all", flush=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, export and evaluate the built-in encoder."""
-    parser = argparse.ArgumentParser(description="Train the built-in encoder; resumes from its cache folder.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder for image.onnx, text.onnx, ...")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("work") / "builtin", help="views, teacher, checkpoints"
-    )
-    parser.add_argument("--epochs", type=int, default=Recipe().contrast.epochs, help="of the contrast stage")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    recipe = Recipe(contrast=Settings(epochs=options.epochs), seed=options.seed)
-    train(options.data, options.cache, options.out, recipe, Shape())
-    stage("done")
-
-
-if __name__ == "__main__":
-    main()
+    log.info(f"lowest cosine to torch {cosines}; bytes {sizes}, {sum(sizes.values())} in all")
