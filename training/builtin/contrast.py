@@ -228,11 +228,13 @@ class Settings:
             backbone's upper layers.
         teacher, chinese, classes, told, teach: weights of the losses beside the one between the towers:
             pictures against the teacher's embeddings, Chinese, the classifier, captions, distillation.
+        chinese_share: of a batch's Chinese sentences, how many are read; told_share: captions written per
+            picture of a batch, while both towers learn. They save time.
     """
 
     epochs: int
     batch: int = 512
-    wide: int = 128
+    wide: int = 96
     alone: Literal["", "head", "decoder"] = ""
     rate: float = 6e-4
     text_rate: float = 6e-4
@@ -242,6 +244,8 @@ class Settings:
     classes: float = 0.1
     told: float = 0.5
     teach: float = 3.0
+    chinese_share: float = 0.6
+    told_share: float = 0.25
     weight_decay: float = 0.05
 
 
@@ -291,6 +295,7 @@ class Step:
         if s.alone == "head":
             return parts
         has = np.flatnonzero([len(pairs.chinese[position]) > 0 for position in positions])
+        has = has[rng.random(len(has)) < s.chinese_share]
         chinese = pairs.captions(positions[has], pairs.chinese, rng)
         every = np.concatenate([rows, chinese, rng.integers(len(data.ids), size=s.wide)])
         with torch.autocast("cpu", torch.bfloat16):
@@ -310,6 +315,8 @@ class Step:
     ) -> dict[str, Tensor]:
         """Return the captioning loss of those pictures whose sentence the decoder is to write."""
         told = np.flatnonzero(self.pairs.told(positions) & (self.captions[rows, 0] != 0))
+        if not self.settings.alone:
+            told = told[: int(len(positions) * self.settings.told_share)]
         if not len(told):
             return {}
         written = self.captions[rows[told]]
