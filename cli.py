@@ -19,11 +19,26 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import terminal
+import workbench
+from choices import (
+    AllowPickle,
+    AsJson,
+    EncoderSpec,
+    IndexDir,
+    Limit,
+    Offline,
+    PathsOnly,
+    Preview,
+    Print0,
+    encoder_cache,
+    encoder_chooser,
+    folder_bytes,
+    index_folder,
+)
 from interrupts import heard_signals
 
 if TYPE_CHECKING:
-    from encoders import Encoder
-    from indexer import Index, Space
+    from indexer import Index
     from search import Hit, Searcher
 
 EXIT_CODES = {
@@ -45,36 +60,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-IndexDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--index",
-        metavar="DIR",
-        help="Where the index lives (default: $PIXSEEK_INDEX, else the user data folder).",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-EncoderSpec = Annotated[
-    str | None,
-    typer.Option(
-        "--encoder",
-        metavar="SPEC",
-        help="builtin, auto, or a model such as ViT-B-32/laion2b_s34b_b79k (see: pixseek encoders).",
-        show_default=False,
-    ),
-]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Accept weights in pickle format (read as data only).")
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
-Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
-Print0 = Annotated[
-    bool, typer.Option("-0", "--print0", help="Print exact paths, each ended by NUL (for xargs -0).")
-]
-PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print paths without scores.")]
-Preview = Annotated[bool, typer.Option("--preview", help="Show thumbnails in the terminal.")]
 
 
 # --- making the index
@@ -109,7 +94,7 @@ def index(
     """Index folders of pictures; run it again to take up what changed."""
     from indexer import IndexLockedError, index_folders
 
-    paths = [_folder(folder) for folder in folders]
+    paths = [folder_bytes(folder) for folder in folders]
     told = False
     with heard_signals() as stopping:
         while True:
@@ -117,8 +102,8 @@ def index(
                 with terminal.progress_bar(quiet=quiet or as_json) as show:
                     report = index_folders(
                         paths,
-                        index_dir=_index_dir(index_dir),
-                        encoder=_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
+                        index_dir=index_folder(index_dir),
+                        encoder=encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
                         workers=workers,
                         verify=verify,
                         retry_failed=retry_failed,
@@ -230,11 +215,11 @@ def _searcher(
     from indexer import Index
     from search import Searcher
 
-    with Index.open(_index_dir(index_dir)) as opened:
+    with Index.open(index_folder(index_dir)) as opened:
         if opened.space is None:
             yield opened, None
         else:
-            choose = _chooser(spec, allow_pickle=allow_pickle, offline=offline)
+            choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
             yield opened, Searcher(opened, choose(opened.space))
 
 
@@ -291,7 +276,7 @@ def status(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     """Show what the index holds."""
     from indexer import Index
 
-    with Index.open(_index_dir(index_dir)) as opened:
+    with Index.open(index_folder(index_dir)) as opened:
         state, warnings = opened.status(), list(opened.warnings)
     for warning in warnings:
         terminal.note(warning)
@@ -315,7 +300,7 @@ def failures(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     """List the files that could not be indexed, or only in part, and why."""
     from indexer import Index
 
-    with Index.open(_index_dir(index_dir)) as opened:
+    with Index.open(index_folder(index_dir)) as opened:
         failed = list(opened.failures())
     if as_json:
         terminal.document({"count": len(failed), "failures": failed})
@@ -332,7 +317,7 @@ def check(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     """Read the whole index and look for damage; changes nothing."""
     from indexer import check as check_index
 
-    report = check_index(_index_dir(index_dir))
+    report = check_index(index_folder(index_dir))
     if as_json:
         terminal.document({"ok": report.ok, "rows": report.rows, "problems": report.problems})
     else:
@@ -351,7 +336,7 @@ def repair(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     """Rebuild what can be rebuilt, and list what must be indexed again."""
     from indexer import repair as repair_index
 
-    report = repair_index(_index_dir(index_dir))
+    report = repair_index(index_folder(index_dir))
     if as_json:
         terminal.document(report)
         return
@@ -375,7 +360,7 @@ def prune(
     """Give back the space of pictures that are gone; only shows, until --apply."""
     from indexer import prune as prune_index
 
-    report = prune_index(_index_dir(index_dir), apply=apply)
+    report = prune_index(index_folder(index_dir), apply=apply)
     if as_json:
         terminal.document(report)
         return
@@ -395,7 +380,7 @@ def backup(
     """Copy the index to one place, safely even while it is being updated."""
     from indexer import backup as backup_index
 
-    made = backup_index(_index_dir(index_dir), Path(target))
+    made = backup_index(index_folder(index_dir), Path(target))
     if as_json:
         terminal.document({"path": os.fsencode(made)})
     else:
@@ -407,7 +392,7 @@ def encoders(as_json: AsJson = False) -> None:
     """List the encoders worth knowing."""
     from encoders import list_encoders
 
-    known = list_encoders(cache_dir=_cache_dir())
+    known = list_encoders(cache_dir=encoder_cache())
     if as_json:
         terminal.document({"count": len(known), "encoders": known})
         return
@@ -417,57 +402,10 @@ def encoders(as_json: AsJson = False) -> None:
         terminal.line(f"{encoder.spec:{width}}  {here:6}  {encoder.note}")
 
 
-# --- what the commands share
+# --- making and judging encoders
 
-
-def _index_dir(asked: Path | None) -> Path:
-    if asked is not None:
-        return asked
-    if from_environment := os.environ.get("PIXSEEK_INDEX"):
-        return Path(from_environment)
-    import platformdirs
-
-    return platformdirs.user_data_path("pixseek", appauthor=False) / "index"
-
-
-def _cache_dir() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("pixseek", appauthor=False) / "encoders"
-
-
-def _folder(name: str) -> bytes:
-    from encoders import UsageError
-
-    if not name:
-        raise UsageError("an empty folder name; say which folder to index, . is this one")
-    return os.fsencode(name)
-
-
-def _chooser(asked: str | None, *, allow_pickle: bool, offline: bool) -> Callable[[Space | None], Encoder]:
-    """Return what picks the encoder: the one asked for, else the index's own, else the best one here."""
-
-    def choose(space: Space | None) -> Encoder:
-        from encoders import load_encoder, resolve_auto
-
-        spec = asked
-        if spec in (None, "auto"):
-            if space is not None:
-                spec = space.spec
-            else:
-                choice = resolve_auto(cache_dir=_cache_dir(), offline=offline)
-                spec = choice.spec
-                if choice.notice:
-                    terminal.note(choice.notice)
-        assert spec is not None
-        loaded = load_encoder(
-            spec, cache_dir=_cache_dir(), allow_pickle=allow_pickle, offline=offline, on_wait=terminal.note
-        )
-        if notice := getattr(loaded, "notice", None):
-            terminal.note(notice)
-        return loaded
-
-    return choose
+for command in workbench.COMMANDS:
+    app.command()(command)
 
 
 # --- the way in and the way out

@@ -28,7 +28,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "README.md",
         "LICENSE",
         "cli.py",
+        "choices.py",
         "interrupts.py",
+        "workbench.py",
         "preview.py",
         "terminal.py",
     ):
@@ -57,7 +59,7 @@ def test_wheel_holds_the_code_the_weights_and_nothing_else(wheel: Path) -> None:
         metadata = archive.read(
             next(name for name in archive.namelist() if name.endswith("METADATA"))
         ).decode()
-    expected = {"cli.py", "interrupts.py", "preview.py", "terminal.py"}
+    expected = {"choices.py", "cli.py", "interrupts.py", "preview.py", "terminal.py", "workbench.py"}
     for room in ROOMS:
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / room).rglob("*.py")}
     weights = ROOT / "encoders" / "weights"

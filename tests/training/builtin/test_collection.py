@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from training.datasets import (
+from training.builtin.collection import (
     captions_of,
     dev_sentences,
     first_sentence,
@@ -19,7 +19,7 @@ from training.datasets import (
     read_tar,
     without,
 )
-from training.teacher import training_texts
+from training.builtin.teacher import training_texts
 
 
 def write_tar(path: Path, metas: dict[str, dict[str, object]]) -> None:

@@ -6,6 +6,7 @@ Torch is imported here at the top: only training and export read this module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 
 LAYERS = 52
 """Convolutions up to the 1280-channel one; layer 52, the ImageNet classifier, is left out."""
-TRUNK = 51
-"""Layers of the frozen trunk whose (320, 7, 7) maps are cached; layer 51 (320 to 1280) is tuned."""
+TRUNK = 42
+"""Layers of the frozen trunk, whose (160, 7, 7) maps are cached; the three blocks above and layer 51 are tuned."""
+MAPS = (160, 7, 7)
 SCALE = 127.5
 
 
@@ -41,35 +43,43 @@ class SameConv(nn.Module):
         return F.relu6(x) if self.activate else x
 
 
+def run_blocks(convs: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Return x after inverted residual blocks, three convolutions each; equal shapes are added."""
+    for layer in range(0, len(convs), 3):
+        y = convs[layer + 2](convs[layer + 1](convs[layer](x)))
+        x = x + y if y.shape == x.shape else y
+    return x
+
+
 class MobileNetV2(nn.Module):
-    """The 51-layer trunk and layer 51, as one list of convolutions in execution order."""
+    """The convolutions in execution order: a trunk up to layer `TRUNK`, and what is tuned above it."""
 
     def __init__(self, convs: list[SameConv]) -> None:
         super().__init__()
         self.convs = nn.ModuleList(convs)
 
     def trunk(self, pixels: Tensor) -> Tensor:
-        """Map (n, 224, 224, 3) pixels 0..255, any dtype, to (n, 320, 7, 7)."""
-        dtype = next(self.parameters()).dtype
-        x = pixels.permute(0, 3, 1, 2).to(dtype) / SCALE - 1.0
-        for layer in range(2):
-            x = self.convs[layer](x)
-        x = self.convs[2](x)
-        for layer in range(3, TRUNK, 3):
-            y = self.convs[layer + 2](self.convs[layer + 1](self.convs[layer](x)))
-            stays = self.convs[layer + 1].stride == 1 and y.shape[1] == x.shape[1]
-            x = x + y if stays else y
-        out: Tensor = x
-        return out
+        """Map (n, 224, 224, 3) pixels 0..255, any dtype, to (n, *MAPS)."""
+        x = pixels.permute(0, 3, 1, 2).to(next(self.parameters()).dtype) / SCALE - 1.0
+        for conv in self.convs[:3]:
+            x = conv(x)
+        return run_blocks(self.convs[3:TRUNK], x)
 
-    def top(self, maps: Tensor) -> Tensor:
-        """Map (n, 320, 7, 7) to (n, 1280, 7, 7), in 0..6."""
-        out: Tensor = self.convs[TRUNK](maps)
-        return out
+    def upper(self) -> list[SameConv]:
+        """Return the layers above the trunk: three blocks, then layer 51 (320 to 1280)."""
+        return [conv for conv in self.convs[TRUNK:] if isinstance(conv, SameConv)]
+
+
+class Trunk(nn.Module):
+    """The frozen part alone: what is exported to fill the cache."""
+
+    def __init__(self, backbone: MobileNetV2) -> None:
+        super().__init__()
+        self.backbone = MobileNetV2([c for c in backbone.convs[:TRUNK] if isinstance(c, SameConv)])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map (n, 224, 224, 3) pixels to (n, 1280): the mean over positions."""
-        return self.top(self.trunk(pixels)).mean((2, 3))
+        """Map (n, 224, 224, 3) uint8 to (n, *MAPS)."""
+        return self.backbone.trunk(pixels)
 
 
 def load_backbone(path: Path) -> MobileNetV2:
@@ -79,7 +89,7 @@ def load_backbone(path: Path) -> MobileNetV2:
         for layer in range(LAYERS):
             weight = torch.from_numpy(archive[f"{layer:02d}.weight"].astype(np.float32))
             bias = torch.from_numpy(archive[f"{layer:02d}.bias"].astype(np.float32))
-            linear = layer == 2 or (2 < layer < TRUNK and (layer - 3) % 3 == 2)
+            linear = layer == 2 or (2 < layer < LAYERS - 1 and (layer - 3) % 3 == 2)
             convs.append(SameConv(weight, bias, int(archive[f"{layer:02d}.stride"]), not linear))
     model = MobileNetV2(convs).eval()
     return model.requires_grad_(False)

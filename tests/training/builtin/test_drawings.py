@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.drawings import drawing_captions, drawing_samples, load_script
+from training.builtin.drawings import drawing_captions, drawing_samples, load_script
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'pixseek[train]'")
 
-from training.backbone import MobileNetV2, SameConv  # noqa: E402
-from training.contrast import Pairs, Towers, embed_ids, embed_maps, embed_rows, train_towers  # noqa: E402
-from training.distil import TextData, by_length, initialise, train_text  # noqa: E402
-from training.features import PictureSet  # noqa: E402
-from training.losses import contrastive_loss, distillation_loss, structure_loss  # noqa: E402
-from training.models import ImageHead, Shape, TextTower  # noqa: E402
-from training.tokenizer import encode_all, train_tokenizer  # noqa: E402
+from training.builtin.backbone import MobileNetV2, SameConv  # noqa: E402
+from training.builtin.contrast import Pairs, Towers, embed_ids, embed_maps, embed_rows, train_towers  # noqa: E402
+from training.builtin.distil import TextData, by_length, initialise, train_text  # noqa: E402
+from training.builtin.features import PictureSet  # noqa: E402
+from training.builtin.losses import contrastive_loss, distillation_loss, structure_loss  # noqa: E402
+from training.builtin.models import ImageHead, Shape, TextTower  # noqa: E402
+from training.builtin.tokenizer import encode_all, train_tokenizer  # noqa: E402
 
 torch.set_num_threads(1)  # small matrices: more threads only wait for one another
 SHAPE = Shape(dim=16, vocab=60, context=12, width=16, layers=1, heads=2, hidden=16, channels=16, pool_heads=4)
@@ -194,9 +194,9 @@ def tiny_backbone() -> MobileNetV2:
 def test_exported_files_load_as_an_encoder_that_agrees_with_torch(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="export needs onnx: pip install 'pixseek[train]'")
     from encoders.builtin import BuiltinEncoder
-    from training.export import export_towers
-    from training.features import PREPROCESS
-    from training.models import ImageTower
+    from training.builtin.export import export_towers
+    from training.builtin.features import PREPROCESS
+    from training.builtin.models import ImageTower
 
     shape = Shape(dim=16, vocab=1200, width=16, layers=1, heads=2, hidden=16, channels=16, pool_heads=4)
     text, image = TextTower(shape).eval(), ImageTower(tiny_backbone(), ImageHead(shape)).eval()

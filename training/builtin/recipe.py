@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.backbone import TRUNK, SameConv, load_backbone
-from training.contrast import Pairs, Towers, dev_recall, train_towers
-from training.datasets import CAPTIONED, LABELLED
-from training.distil import TextData, initialise, train_text
-from training.drawings import drawing_captions, drawing_samples
-from training.export import export_towers
-from training.features import BACKBONE, PREPROCESS, PictureSet, cache_features, load_set
-from training.models import ImageHead, ImageTower, Shape, TextTower
-from training.teacher import teacher_embeddings, training_texts
-from training.tokenizer import encode_all, load_tokenizer, train_tokenizer
+from training.builtin.backbone import TRUNK, SameConv, load_backbone
+from training.builtin.collection import CAPTIONED, LABELLED
+from training.builtin.contrast import Pairs, Towers, dev_recall, train_towers
+from training.builtin.distil import TextData, initialise, train_text
+from training.builtin.drawings import drawing_captions, drawing_samples
+from training.builtin.export import export_towers
+from training.builtin.features import BACKBONE, PREPROCESS, PictureSet, cache_features, load_set
+from training.builtin.models import ImageHead, ImageTower, Shape, TextTower
+from training.builtin.teacher import teacher_embeddings, training_texts
+from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
 
 RECIPE = "builtin-1"
 

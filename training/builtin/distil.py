@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.losses import distillation_loss, structure_loss
-from training.models import TextTower
+from training.builtin.losses import distillation_loss, structure_loss
+from training.builtin.models import TextTower
 from training.run import Run
 
 

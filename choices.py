@@ -1,0 +1,101 @@
+"""What the commands share: the types of their options, and what the options mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import terminal
+
+if TYPE_CHECKING:
+    from encoders import Encoder
+    from indexer import Space
+
+IndexDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        help="Where the index lives (default: $PIXSEEK_INDEX, else the user data folder).",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+EncoderSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="SPEC",
+        help="builtin, auto, or a model such as ViT-B-32/laion2b_s34b_b79k (see: pixseek encoders).",
+        show_default=False,
+    ),
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Accept weights in pickle format (read as data only).")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
+Print0 = Annotated[
+    bool, typer.Option("-0", "--print0", help="Print exact paths, each ended by NUL (for xargs -0).")
+]
+PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print paths without scores.")]
+Preview = Annotated[bool, typer.Option("--preview", help="Show thumbnails in the terminal.")]
+
+
+def index_folder(asked: Path | None) -> Path:
+    """Return the folder of the index: the one asked for, else $PIXSEEK_INDEX, else the user data folder."""
+    if asked is not None:
+        return asked
+    if from_environment := os.environ.get("PIXSEEK_INDEX"):
+        return Path(from_environment)
+    import platformdirs
+
+    return platformdirs.user_data_path("pixseek", appauthor=False) / "index"
+
+
+def encoder_cache() -> Path:
+    """Return the folder of exported encoders."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("pixseek", appauthor=False) / "encoders"
+
+
+def folder_bytes(name: str) -> bytes:
+    """Return a folder as bytes. Raises UsageError when it is the empty name."""
+    from encoders import UsageError
+
+    if not name:
+        raise UsageError("an empty folder name; say which folder to index, . is this one")
+    return os.fsencode(name)
+
+
+def encoder_chooser(
+    asked: str | None, *, allow_pickle: bool, offline: bool
+) -> Callable[[Space | None], Encoder]:
+    """Return what picks the encoder: the one asked for, else the index's own, else the best one here."""
+
+    def choose(space: Space | None) -> Encoder:
+        from encoders import load_encoder, resolve_auto
+
+        spec = asked
+        if spec in (None, "auto"):
+            if space is not None:
+                spec = space.spec
+            else:
+                choice = resolve_auto(cache_dir=encoder_cache(), offline=offline)
+                spec = choice.spec
+                if choice.notice:
+                    terminal.note(choice.notice)
+        assert spec is not None
+        loaded = load_encoder(
+            spec, cache_dir=encoder_cache(), allow_pickle=allow_pickle, offline=offline, on_wait=terminal.note
+        )
+        if notice := getattr(loaded, "notice", None):
+            terminal.note(notice)
+        return loaded
+
+    return choose
