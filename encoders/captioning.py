@@ -177,7 +177,7 @@ class BuiltinCaptioner:
         def next_logits(
             pictures: npt.NDArray[np.int64], ids: npt.NDArray[np.int64]
         ) -> npt.NDArray[np.float32]:
-            inputs = {"positions": positions[pictures], "ids": ids}
+            inputs: dict[str, npt.NDArray[Any]] = {"positions": positions[pictures], "ids": ids}
             logits = self._run(DECODER, self._decoder, "logits", inputs)
             if logits.shape != (len(ids), len(self._tokens)):
                 raise self._damaged(DECODER, f"logits {logits.shape} for {len(self._tokens)} tokens")

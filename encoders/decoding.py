@@ -24,7 +24,7 @@ class Rules:
     Attributes:
         end: id that ends every sequence.
         length: most ids of a sequence, the prefix and `end` included.
-        banned: ids that are never written (padding, start, unknown).
+        banned: ids that are never written (padding, start, unknown); the others share their probability.
         least: ids to write before `end` may come.
         width: beams kept per picture.
         length_penalty: power of the number of written ids that a sum of log probabilities is divided by;
@@ -55,7 +55,7 @@ def beam_search(next_logits: NextLogits, count: int, prefix: Sequence[int], rule
         rules: see `Rules`.
     Raises:
         ValueError: the prefix leaves no room.
-        FloatingPointError: a logit is NaN or +inf, or all of a row are -inf.
+        FloatingPointError: a logit is NaN or +inf, or all of a row that are not banned are -inf.
     Source: Wu et al. 2016, arXiv:1609.08144, section 7, whose length penalty this is but for its constant;
         Paulus et al. 2017, arXiv:1705.04304, section 2.5, for the trigrams.
     """
@@ -70,7 +70,7 @@ def beam_search(next_logits: NextLogits, count: int, prefix: Sequence[int], rule
             break
         pictures = np.repeat(open_pictures, [len(live[picture]) for picture in open_pictures])
         ids = np.array([ids for picture in open_pictures for _, ids in live[picture]], dtype=np.int64)
-        log_probabilities = _log_softmax(next_logits(pictures.astype(np.int64), ids))
+        log_probabilities = _log_softmax(next_logits(pictures.astype(np.int64), ids), [*rules.banned])
         written = t - len(prefix) + 1
         still_open, start = [], 0
         for picture in open_pictures:
@@ -95,7 +95,7 @@ def _widen(
 ) -> list[tuple[float, tuple[int, ...]]]:
     """Return the best `width` continuations by one id that is not `end`, best first."""
     totals = rows + np.array([total for total, _ in beams])[:, None]
-    totals[:, [rules.end, *rules.banned]] = -np.inf
+    totals[:, rules.end] = -np.inf
     for row, (_, sequence) in enumerate(beams):
         totals[row, _repeating(sequence, rules.distinct)] = -np.inf
     flat = totals.reshape(-1)
@@ -119,10 +119,12 @@ def _repeating(sequence: tuple[int, ...], distinct: int) -> list[int]:
     ]
 
 
-def _log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    wide = np.asarray(logits, dtype=np.float64)
+def _log_softmax(logits: npt.NDArray[np.floating], banned: list[int]) -> npt.NDArray[np.float64]:
+    wide = np.array(logits, dtype=np.float64)
+    broken = np.isnan(wide).any()
+    wide[:, banned] = -np.inf
     highest = wide.max(axis=1, keepdims=True)
-    if not np.isfinite(highest).all():  # NaN where any of a row is NaN
+    if broken or not np.isfinite(highest).all():
         raise FloatingPointError("logits are NaN or infinite")
     wide = wide - highest
     return np.asarray(wide - np.log(np.exp(wide).sum(axis=1, keepdims=True)))
