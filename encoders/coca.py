@@ -36,7 +36,7 @@ LEAST = 4
 def load_coca(
     spec: Spec, *, cache_dir: Path, allow_pickle: bool, offline: bool, threads: int | None
 ) -> Captioner:
-    """Return the captioner of a CoCa model; of another, no weights are fetched. Raises as `load_captioner`."""
+    """Return the captioner of a CoCa model; another fetches no weights. Raises as `load_captioner`."""
     config, *_ = sources.describe(spec, offline=offline)
     if "multimodal_cfg" not in config:
         raise without_decoder(spec)

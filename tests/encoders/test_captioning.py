@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -342,12 +342,26 @@ assert not loaded, loaded
 
 
 @pytest.fixture(scope="module")
-def coca(tiny: MakeTiny, clip_cache: Path) -> Any:
+def decided(tiny: MakeTiny, open_clip: Any, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A tiny CoCa model that has preferences: open_clip leaves its last layer as the memory was."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = tiny("coca").copy(tmp_path_factory.mktemp("decided") / "coca")
+    state = load_file(str(model.weights))
+    last = state["text_decoder.text_projection"]
+    state["text_decoder.text_projection"] = torch.randn(last.shape, generator=torch.manual_seed(3))
+    save_file(state, str(model.weights))
+    return model
+
+
+@pytest.fixture(scope="module")
+def coca(decided: Tiny, clip_cache: Path) -> Iterator[Any]:
     from encoders import coca as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "WRITTEN", 8)  # the decoder of random weights hardly ever ends
-        yield load_captioner(f"local-dir:{tiny('coca').folder}", cache_dir=clip_cache, threads=1)
+        yield load_captioner(f"local-dir:{decided.folder}", cache_dir=clip_cache, threads=1)
 
 
 def one_by_one(model: Any, pixels: Any, ids: list[int], steps: int, end: int, banned: set[int]) -> list[int]:
@@ -425,10 +439,10 @@ def test_coca_tokens_come_back_as_they_were_typed(coca: Any) -> None:
         assert coca._sentence(encode(sentence)) == sentence
 
 
-def test_coca_weights_with_nan_are_damaged(tiny: MakeTiny, tmp_path: Path, open_clip: Any) -> None:
+def test_coca_weights_with_nan_are_damaged(decided: Tiny, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    model = tiny("coca").copy(tmp_path / "nan")
+    model = decided.copy(tmp_path / "nan")
     state = load_file(str(model.weights))
     state["text_decoder.text_projection"][0, 0] = float("nan")
     save_file(state, str(model.weights))
