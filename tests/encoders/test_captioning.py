@@ -244,11 +244,17 @@ def test_a_decoder_beside_the_weights_changes_no_embedding(weights: Path, tmp_pa
         np.testing.assert_array_equal(encoder.encode_pixels(pixels), plain.encode_pixels(pixels))
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "image.onnx"])
-@pytest.mark.parametrize("damage", ["flip", "gone", "unlisted"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("decoder.onnx", "flip"),
+        ("decoder.onnx", "gone"),
+        ("decoder.onnx", "unlisted"),
+        ("image.onnx", "flip"),
+        ("image.onnx", "gone"),
+    ],
+)
 def test_damaged_files_are_named(weights: Path, tmp_path: Path, name: str, damage: str) -> None:
-    if damage == "unlisted" and name != "decoder.onnx":
-        pytest.skip("an image tower that is not listed is no encoder at all: tests/encoders/test_builtin.py")
     folder = changed(
         weights, tmp_path / "w", lambda c: c["sha256"].pop(name) if damage == "unlisted" else None
     )
@@ -395,8 +401,8 @@ def test_coca_agrees_with_open_clip_token_by_token(coca: Any, open_clip: Any) ->
     finally:
         coca._rules, coca._context = kept, context
     slow = one_by_one(built.model, pixels, [start], length - 2, end, {0, start})
-    # Greedy, the search may end anywhere, but what it wrote until there is the likeliest each time.
-    assert written
+    # The search may end anywhere, but with one beam what it wrote until there is the likeliest each time.
+    assert len(written) > 20
     assert coca._sentence(slow[1:]).startswith(written)
 
 
