@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,10 +23,108 @@ from choices import (
 )
 
 if TYPE_CHECKING:
-    from training.evaluate import Evaluation
+    from PIL import Image
 
+    from training import Evaluation
+
+SOME_FAILED = 3
+# Pictures captioned at once: as many as the captioners take in one run, or fewer when they are large.
+CAPTION_BATCH, CAPTION_PIXELS = 8, 32_000_000
+# Classes shown to a person, the ones with the lowest F1; `--json` has them all.
 WORST_SHOWN = 10
-"""Classes in the table of a person, the ones with the lowest F1; `--json` has them all."""
+
+
+# --- pixseek caption
+
+
+def caption(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PICTURE...", help="Picture files, addresses, or - for stdin.", show_default=False
+        ),
+    ],
+    encoder: EncoderSpec = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", metavar="TEXT", help="First words of every sentence.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    print0: Annotated[
+        bool, typer.Option("-0", "--print0", help="Print exact path, NUL, sentence, NUL.")
+    ] = False,
+    allow_pickle: AllowPickle = False,
+    offline: Offline = False,
+) -> None:
+    """Describe pictures in a sentence each (--encoder: builtin, unless another is named)."""
+    from encoders import UsageError, load_captioner
+
+    if prompt is not None and not prompt.strip():
+        raise UsageError('--prompt is blank; give the first words: --prompt "a photo of", or leave it out')
+    captioner = load_captioner(
+        encoder or "builtin", cache_dir=encoder_cache(), allow_pickle=allow_pickle, offline=offline
+    )
+    failed: list[bytes] = []
+    loaded = _pictures(pictures, min_side=captioner.image_size, offline=offline, failed=failed)
+    captions: list[dict[str, object]] = []
+    for batch in _batches(loaded):
+        if prompt is None:
+            sentences = captioner.caption([image for _, image in batch])
+        else:
+            sentences = [captioner.complete(image, prompt) for _, image in batch]
+        for (path, _), sentence in zip(batch, sentences, strict=True):
+            if as_json:
+                captions.append({"path": path, "caption": sentence})
+            elif print0:
+                terminal.write(path + b"\0" + sentence.encode() + b"\0")
+            else:
+                terminal.write(terminal.name_for_stdout(path) + b"\t" + sentence.encode() + b"\n")
+    if as_json:
+        terminal.document({"encoder": captioner.spec, "count": len(captions), "captions": captions})
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _pictures(
+    names: list[str], *, min_side: int, offline: bool, failed: list[bytes]
+) -> Iterator[tuple[bytes, Image.Image]]:
+    """Yield (name as typed, picture); what cannot be read gets a line on stderr and a place in `failed`.
+
+    Raises:
+        UsageError: there is but one name, and it cannot be read.
+    """
+    from encoders import UsageError
+    from search import load_picture
+
+    for name in names:
+        path = os.fsencode(name)
+        try:
+            with terminal.libraries_muted():
+                query = load_picture(path, stdin=sys.stdin.buffer, min_side=min_side, offline=offline)
+        except UsageError as error:
+            if len(names) == 1:
+                raise
+            terminal.note(str(error))
+            failed.append(path)
+        else:
+            yield path, query.image
+
+
+def _batches(loaded: Iterator[tuple[bytes, Image.Image]]) -> Iterator[list[tuple[bytes, Image.Image]]]:
+    """Yield runs of at most `CAPTION_BATCH` pictures; one that passes `CAPTION_PIXELS` ends its run."""
+    batch: list[tuple[bytes, Image.Image]] = []
+    pixels = 0
+    for path, image in loaded:
+        batch.append((path, image))
+        pixels += image.width * image.height
+        if len(batch) == CAPTION_BATCH or pixels > CAPTION_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+# --- pixseek evaluate
 
 
 def evaluate(
@@ -76,7 +176,7 @@ def evaluate(
     choose = encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline)
     if source is None:
         from indexer import Index
-        from training.evaluate_index import evaluate_index
+        from training import evaluate_index
 
         if images or captions or zero_shot or field != "captions":
             raise UsageError("an index is judged by its own words; name a data set for these options")
@@ -85,7 +185,7 @@ def evaluate(
             with terminal.progress_bar(quiet=as_json) as show:
                 found = evaluate_index(opened, chosen, limit=limit, seed=seed, on_progress=show)
     else:
-        from training.evaluate import evaluate_dataset
+        from training import evaluate_dataset
 
         if index_dir is not None:
             raise UsageError("give a data set or --index, not both")
@@ -151,5 +251,5 @@ def _show(found: Evaluation) -> None:
         terminal.table(table, right=(1, 2, 3, 4))
 
 
-COMMANDS: tuple[Callable[..., Any], ...] = (evaluate,)
+COMMANDS: tuple[Callable[..., Any], ...] = (caption, evaluate)
 """In the order in which `pixseek --help` lists them."""

@@ -1,6 +1,6 @@
 """An encoder judged on a data set: what a person wrote about pictures against what the encoder finds.
 
-`evaluate_index`, in the module of that name, does the same for an index.
+`index_quality.evaluate_index` does the same for an index.
 Shares are in percent, as papers print them.
 """
 
@@ -170,7 +170,7 @@ def evaluate_dataset(
             watch(Progress(total, 0, scanning=True))
     classify_too = zero_shot if zero_shot is not None else not worded
     classes = sorted(labels)
-    _refuse(str(source), worded, classes, classify_too, captioner is not None)
+    _refuse(str(source), field, worded, classes, classify_too, captioner is not None)
 
     samples: Iterable[Sample] = read_dataset(source, field=field, images=images, say=notes.append)
     if limit is not None and limit < total:
@@ -199,8 +199,13 @@ def in_words(label: str) -> str:
     return " ".join(label.replace("_", " ").split())
 
 
-def _refuse(source: str, worded: int, classes: list[str], classify_too: bool, captions: bool) -> None:
+def _refuse(
+    source: str, field: str, worded: int, classes: list[str], classify_too: bool, captions: bool
+) -> None:
     """Raise DatasetError where the words do not carry what was asked."""
+    if not worded and (field != CAPTIONS or not classify_too):
+        beside = "; it has labels: leave out --no-zero-shot" if classes and field == CAPTIONS else ""
+        raise DatasetError(f"{source}: no captions in {field!r}{beside}")
     if classify_too and len(classes) < 2:
         there = f"there is one class only, {classes[0]!r}" if classes else "there are no labels"
         raise DatasetError(

@@ -141,6 +141,15 @@ def test_one_class_is_refused(tmp_path: Path, color_encoder: ColorEncoder) -> No
         evaluate_dataset(tmp_path, color_encoder, zero_shot=True)
 
 
+def test_nothing_to_measure_is_refused(tmp_path: Path, color_encoder: ColorEncoder) -> None:
+    for color in ("red", "blue"):
+        draw(tmp_path / color / "1.png", color)
+    with pytest.raises(DatasetError, match="no captions in 'captions'; it has labels"):
+        evaluate_dataset(tmp_path, color_encoder, zero_shot=False)
+    with pytest.raises(DatasetError, match="no captions in 'captions_zh'$"):
+        evaluate_dataset(tmp_path, color_encoder, field="captions_zh")
+
+
 # --- captions
 
 

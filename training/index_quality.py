@@ -48,9 +48,9 @@ def evaluate_index(
 ) -> Evaluation:
     """Return the recall of the nearest search against an exact one, and of the owner's words.
 
-    Queries are embeddings of the index itself, and what stands in sidecars, in the pictures, or, where
-    nobody wrote anything, the name of a picture's folder. A query about words is right with any picture
-    that has these words. All embeddings are held in memory.
+    Queries are embeddings of the index itself, the captions or keywords in sidecars or in the pictures, and
+    the names of folders below those that were indexed. Words are right with any picture that has them.
+    All embeddings are held in memory.
 
     Args:
         encoder: the one that made the index.
@@ -138,7 +138,7 @@ def _nearest(
 def _words(
     index: Index, frames: Ints, watch: Watch
 ) -> tuple[Ints, list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """Return (rows that are whole pictures, their captions or keywords, else the name of their folder).
+    """Return (rows that are whole pictures, their captions or keywords, the names of their folders).
 
     Tiles of long pictures are left out: the words are about the whole.
     """
@@ -163,7 +163,7 @@ def _words(
             ]
             whole.append(start + number)
             written.append(tuple(dict.fromkeys(texts)))
-            folders.append(() if texts else tuple(dict.fromkeys(names)))
+            folders.append(tuple(dict.fromkeys(names)))
     return np.array(whole, np.int64), written, folders
 
 

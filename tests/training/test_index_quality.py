@@ -12,7 +12,7 @@ from encoders import EncoderMismatchError
 from indexer import Index
 from tests.color import COLORS, ColorEncoder, draw
 from training.errors import DatasetError
-from training.evaluate_index import evaluate_index
+from training.index_quality import evaluate_index
 
 NAMES = list(COLORS)
 
@@ -74,10 +74,10 @@ def test_words_of_the_owner_are_asked_for(
     assert texts[0].n == 2
     assert texts[0].value == 50  # "something blue" is right, "red" on a green picture is not
     folders = [measure for measure in result.measures if measure.task == "folder-to-image"]
-    assert folders[0].n == 6
-    assert folders[0].value == pytest.approx(100 * 5 / 6)  # "warm" is no colour
+    assert folders[0].n == 7
+    assert folders[0].value == pytest.approx(100 * 6 / 7)  # "warm" is no colour
     assert result.value("nearest, by text", "recall@10") == 100
-    assert (result.pictures, result.sentences) == (16, 8)
+    assert (result.pictures, result.sentences) == (16, 9)
 
 
 def test_an_empty_index_and_another_encoder_are_refused(
