@@ -146,7 +146,7 @@ def test_nothing_to_measure_is_refused(tmp_path: Path, color_encoder: ColorEncod
         draw(tmp_path / color / "1.png", color)
     with pytest.raises(DatasetError, match="no captions in 'captions'; it has labels"):
         evaluate_dataset(tmp_path, color_encoder, zero_shot=False)
-    with pytest.raises(DatasetError, match="no captions in 'captions_zh'$"):
+    with pytest.raises(DatasetError, match=r"no captions in 'captions_zh'$"):
         evaluate_dataset(tmp_path, color_encoder, field="captions_zh")
 
 
