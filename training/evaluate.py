@@ -7,7 +7,6 @@ Shares are in percent, as papers print them.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from training.metrics import (
     retrieve,
     tallies,
 )
+from training.phrasing import caption_scores, require_scorers
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,7 +46,6 @@ __all__ = [
     "Progress",
     "Recall",
     "evaluate_dataset",
-    "evaluate_tar",
     "owners",
     "recall",
 ]
@@ -170,6 +169,8 @@ def evaluate_dataset(
             watch(Progress(total, 0, scanning=True))
     classify_too = zero_shot if zero_shot is not None else not worded
     classes = sorted(labels)
+    if captioner is not None:
+        require_scorers()
     _refuse(str(source), field, worded, classes, classify_too, captioner is not None)
 
     samples: Iterable[Sample] = read_dataset(source, field=field, images=images, say=notes.append)
@@ -377,21 +378,7 @@ def _zero_shot(
 def _captions(
     written: dict[int, str], texts: Sequence[Sequence[str]], seed: int, draws: int
 ) -> list[Measure]:
-    from training.phrasing import caption_scores
-
     scores = caption_scores(
         list(written.values()), [texts[number] for number in written], seed=seed, draws=draws
     )
     return [measure("captions", name, one, len(written)) for name, one in scores.items()]
-
-
-def evaluate_tar(path: Path, spec: str) -> tuple[Recall, int, int]:
-    """Return (recall, pictures, different sentences) of a captioned tar through the encoder named `spec`."""
-    from encoders import load_encoder
-
-    with tempfile.TemporaryDirectory() as cache:
-        encoder = load_encoder(spec, cache_dir=Path(cache), offline=True)
-        result = evaluate_dataset(path, encoder, draws=1)
-    both = ("text-to-image", "image-to-text")
-    first, second = ({k: result.value(task, f"recall@{k}") for k in (1, 5, 10)} for task in both)
-    return Recall(first, second), result.pictures, result.sentences

@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip("sacrebleu")
 pytest.importorskip("pycocoevalcap")
 
-from training.phrasing import caption_scores, words
+from encoders import EncoderError
+from training.errors import DatasetError
+from training.phrasing import caption_scores, require_scorers, words
 
 
 def test_captions_are_split_as_coco_splits_them() -> None:
@@ -71,3 +73,17 @@ def test_intervals_hold_the_value_and_narrow_with_pictures() -> None:
     for name in ("BLEU-4", "CIDEr"):
         assert few[name].low < few[name].value < few[name].high
         assert many[name].high - many[name].low < few[name].high - few[name].low
+
+
+def test_a_missing_scorer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_scorers()
+    monkeypatch.setattr("training.phrasing.find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match=r"sacrebleu; pip install 'pixseek\[train\]'"):
+        caption_scores(["x"], [["x"]], seed=0)
+
+
+def test_captions_without_a_word_are_nothing_to_compare_with() -> None:
+    scores = caption_scores(["a dog", "", "x"], [["a dog", "..."], ["a cat"], ["!"]], seed=0, draws=5)
+    assert scores == caption_scores(["a dog", ""], [["a dog"], ["a cat"]], seed=0, draws=5)
+    with pytest.raises(DatasetError, match="no words"):
+        caption_scores(["x"], [["..."]], seed=0)
