@@ -259,7 +259,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
     """Return a callable that draws one bar on stderr: done of total, rate, time left.
 
     The total grows while folders are still being read. Nothing is drawn when `quiet`, nor when stderr is no
-    terminal.
+    terminal. It is still seen inside `libraries_muted`.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
@@ -280,9 +280,10 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
             left = task.time_remaining
             return Text(f"{clock(int(left * 1000))} left" if left is not None else "")
 
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    stream = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     columns = (BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f}"), Rate(), Left())
-    with Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
+    with stream, Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
         task = bar.add_task("", total=0, scanning=True)
 
         def show(progress: Count) -> None:

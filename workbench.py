@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from choices import (
     encoder_chooser,
     index_folder,
 )
+from interrupts import heard_signals
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -182,8 +184,8 @@ def evaluate(
             raise UsageError("an index is judged by its own words; name a data set for these options")
         with Index.open(index_folder(index_dir)) as opened:
             chosen = choose(opened.space)
-            with terminal.progress_bar(quiet=as_json) as show:
-                found = evaluate_index(opened, chosen, limit=limit, seed=seed, on_progress=show)
+            with _watched(quiet=as_json) as watch:
+                found = evaluate_index(opened, chosen, limit=limit, seed=seed, on_progress=watch)
     else:
         from training import evaluate_dataset
 
@@ -197,7 +199,7 @@ def evaluate(
                 encoder or "builtin", cache_dir=encoder_cache(), allow_pickle=allow_pickle, offline=offline
             )
         chosen = choose(None)
-        with terminal.progress_bar(quiet=as_json) as show:
+        with _watched(quiet=as_json) as watch:
             found = evaluate_dataset(
                 source,
                 chosen,
@@ -207,7 +209,7 @@ def evaluate(
                 captioner=captioner,
                 limit=limit,
                 seed=seed,
-                on_progress=show,
+                on_progress=watch,
             )
     for line in found.notes:
         terminal.note(line)
@@ -215,6 +217,24 @@ def evaluate(
         terminal.document(found)
     else:
         _show(found)
+
+
+@contextmanager
+def _watched(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """Return what draws progress, and ends the work after the present batch when a signal asks for it."""
+    with heard_signals() as stopping:
+
+        def watch(progress: Any) -> None:
+            show(progress)
+            if stopping.event.is_set():
+                raise KeyboardInterrupt
+
+        try:
+            with terminal.progress_bar(quiet=quiet) as show, terminal.libraries_muted():
+                yield watch
+        except KeyboardInterrupt:
+            terminal.note("stopped; nothing was written, the same command begins anew")
+            raise typer.Exit(stopping.exit_code) from None
 
 
 def _show(found: Evaluation) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
+import typer
 
+import workbench
 from tests.color import COLORS, draw
 from tests.conftest import Pixseek
 from tests.training.sets import picture_bytes, write_tar
@@ -68,3 +73,15 @@ def test_mistakes_end_in_one_line(pixseek: Pixseek, tar: Path, arguments: list[s
     (line,) = done.stderr.decode().splitlines()
     assert why in line
     assert not done.stdout
+
+
+def test_a_signal_stops_after_the_present_batch(capfd: pytest.CaptureFixture[str]) -> None:
+    batches = 0
+    with pytest.raises(typer.Exit) as stopped, workbench._watched(quiet=True) as watch:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for batches in range(200):
+            time.sleep(0.02)  # a listener of its own hears the signal
+            watch(None)
+    assert stopped.value.exit_code == 143
+    assert batches < 199
+    assert capfd.readouterr().err == "pixseek: stopped; nothing was written, the same command begins anew\n"

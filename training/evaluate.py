@@ -55,7 +55,7 @@ PROMPTS = (
 )  # fmt: skip
 PROMPTS_ZH = ("一张{}的照片", "{}的图片", "一个{}", "{}")
 """Their mean stands for a class; Radford et al. 2021, arXiv:2103.00020, section 3.1.4."""
-BATCH, TEXT_BATCH, CAPTION_BATCH = 32, 256, 8
+BATCH, TEXT_BATCH, CAPTION_BATCH = 32, 64, 8
 
 
 @dataclass(frozen=True, slots=True)
