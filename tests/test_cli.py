@@ -63,6 +63,7 @@ def test_every_command_explains_itself(pixseek: Pixseek, flag: str) -> None:
         "prune",
         "backup",
         "caption",
+        "evaluate",
     ):
         assert command in listed
     assert b"-0, --print0" in pixseek("search", flag).stdout
