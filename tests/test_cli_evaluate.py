@@ -76,12 +76,18 @@ def test_mistakes_end_in_one_line(pixseek: Pixseek, tar: Path, arguments: list[s
 
 
 def test_a_signal_stops_after_the_present_batch(capfd: pytest.CaptureFixture[str]) -> None:
-    batches = 0
-    with pytest.raises(typer.Exit) as stopped, workbench._watched(quiet=True) as watch:
-        os.kill(os.getpid(), signal.SIGTERM)
-        for batches in range(200):
-            time.sleep(0.02)  # a listener of its own hears the signal
-            watch(None)
+    seen = []
+
+    def work() -> None:
+        with workbench._watched(quiet=True) as watch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for batch in range(200):
+                time.sleep(0.02)  # a listener of its own hears the signal
+                seen.append(batch)
+                watch(None)
+
+    with pytest.raises(typer.Exit) as stopped:
+        work()
     assert stopped.value.exit_code == 143
-    assert batches < 199
+    assert len(seen) < 200
     assert capfd.readouterr().err == "pixseek: stopped; nothing was written, the same command begins anew\n"
