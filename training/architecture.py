@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib.util
 import json
 import logging
 import math
@@ -76,22 +77,26 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def require_torch() -> None:
+    """Raises EncoderUnavailableError where torch, open_clip or safetensors is not installed."""
+    missing = [
+        name for name in ("torch", "open_clip", "safetensors") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise EncoderUnavailableError("open_clip", f"training needs {' and '.join(missing)}", INSTALL)
+
+
 def build(recipe: OpenClipRecipe) -> Architecture:
     """Return the model of a recipe with its first weights; random ones follow the recipe's seed.
 
     Raises:
-        UsageError: no such model, a model that the loss does not fit, a tokenizer that is needed and not given.
+        UsageError: no such model, one that the loss does not fit, a tokenizer that is needed and not given.
         EncoderError: open_clip cannot build it, or the first weights do not fit it.
     """
-    try:
-        with quiet():
-            import open_clip
-            import safetensors  # noqa: F401
-            import torch
-    except ImportError as error:
-        raise EncoderUnavailableError(
-            recipe.model or "open_clip", f"{error.name} is not installed", INSTALL
-        ) from None
+    with quiet():
+        import open_clip
+        import torch
+
     config = _config(recipe)
     if recipe.loss == "siglip":
         # Zhai et al. 2023, arXiv:2303.15343, section 3.2: without the bias the first steps go wrong.
@@ -102,7 +107,9 @@ def build(recipe: OpenClipRecipe) -> Architecture:
             'loss = "coca" needs a model with a caption decoder (multimodal_cfg), such as coca_ViT-B-32'
         )
     if config["text_cfg"].get("hf_model_name"):
-        raise UsageError("a text tower from transformers (hf_model_name) is not trained here; use another model")
+        raise UsageError(
+            "a text tower from transformers (hf_model_name) is not trained here; use another model"
+        )
     preprocess_cfg = {
         "mean": list(recipe.preprocess.mean),
         "std": list(recipe.preprocess.std),
@@ -121,6 +128,11 @@ def build(recipe: OpenClipRecipe) -> Architecture:
             raise EncoderError(
                 f"open_clip cannot build the model: {_short(error)}; check model_cfg in the recipe"
             ) from error
+        decoder = getattr(model, "text_decoder", None)
+        if decoder is not None:
+            # open_clip leaves it as the memory was; its other towers start theirs so.
+            projection = decoder.text_projection
+            torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
         if recipe.init is not None:
             _load(model, recipe.init)
     size = model.visual.image_size
@@ -129,7 +141,9 @@ def build(recipe: OpenClipRecipe) -> Architecture:
             raise UsageError(f"the model reads {size} pictures; pixseek's are squares")
         size = size[0]
     preprocess = Preprocess(int(size), recipe.preprocess.resize_mode, recipe.preprocess.interpolation)
-    return Architecture(model, config, preprocess_cfg, preprocess, _tokenizer(recipe, config), recipe.tokenizer)
+    return Architecture(
+        model, config, preprocess_cfg, preprocess, _tokenizer(recipe, config), recipe.tokenizer
+    )
 
 
 def _config(recipe: OpenClipRecipe) -> dict[str, Any]:
@@ -215,20 +229,26 @@ def save(architecture: Architecture, state: dict[str, Tensor], out: Path, *, met
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
-    if architecture.tokenizer_dir is not None:
+    if architecture.tokenizer_dir is not None and architecture.tokenizer_dir.resolve() != out.resolve():
         for file in sorted(architecture.tokenizer_dir.iterdir()):
-            if file.is_file() and file.suffix in (".json", ".txt", ".model"):
-                if file.name != CONFIG and file.resolve() != (out / file.name).resolve():
-                    shutil.copyfile(file, out / file.name)
+            if file.suffix in (".json", ".txt", ".model") and file.name != CONFIG and file.is_file():
+                shutil.copyfile(file, out / file.name)
     partial = out / f"{WEIGHTS}.part"
-    save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, partial, meta)
+    save_file(
+        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, partial, meta
+    )
     sync(partial)
     partial.replace(out / WEIGHTS)
     settings = {"model_cfg": architecture.config, "preprocess_cfg": architecture.preprocess_cfg}
-    partial = out / f"{CONFIG}.part"
-    partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(out / CONFIG)
+    config, weights = out / f"{CONFIG}.part", out / f"{WEIGHTS}.part"
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    save_file(
+        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, weights, meta
+    )
+    shutil.copymode(config, weights)  # safetensors writes for the owner alone
+    for partial in (weights, config):
+        sync(partial)
+        partial.replace(partial.with_suffix(""))
 
 
 def sync(path: Path) -> None:

@@ -163,7 +163,9 @@ def augmented(
         across, down = width * min(1, (area * ratio) ** 0.5), height * min(1, (area / ratio) ** 0.5)
     left, top = rng.uniform(0, width - across), rng.uniform(0, height - down)
     mirrored, light = rng.random() < 0.5, rng.uniform(-0.4, 0.4, size=3) * strength
-    resample = Image.Resampling.BICUBIC if preprocess.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    resample = (
+        Image.Resampling.BICUBIC if preprocess.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    )
     box = (left, top, left + across, top + down)
     if preprocess.mode == "longest":  # padded below, as `index` does it
         x, y = int(left), int(top)

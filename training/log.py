@@ -28,7 +28,9 @@ class TrainingLog:
         kept = [row for row in read_log(path) if int(row["step"]) <= step]
         self.seconds = float(kept[-1]["seconds"]) if kept else 0.0
         partial = path.with_name(f"{path.name}.part")
-        partial.write_text(self._lines(self.columns, *([row.get(c, "") for c in self.columns] for row in kept)))
+        partial.write_text(
+            self._lines(self.columns, *([row.get(c, "") for c in self.columns] for row in kept))
+        )
         partial.replace(path)
 
     def row(self, values: Mapping[str, float | int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +145,7 @@ class Objective:
         """Return the losses, detached; their gradient is already in the learner."""
         count = len(inputs.ids)
         edges = np.linspace(0, count, pieces + 1).round().astype(int)
-        spans = [slice(int(a), int(b)) for a, b in zip(edges, edges[1:], strict=False)]
+        spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
         with torch.no_grad():
             seen = [self._towers(inputs, span, number, captions=False) for number, span in enumerate(spans)]
         names = ("image_features", "text_features")
@@ -158,13 +159,10 @@ class Objective:
         captioned = torch.zeros((), device=inputs.ids.device)
         for number, span in enumerate(spans):
             features = self._towers(inputs, span, number)
-            behind = torch.stack(
-                [
-                    (features[name] * whole[name].grad[span]).sum()
-                    for name in names
-                    if whole[name].grad is not None
-                ]
-            ).sum()
+            behind = torch.zeros((), device=inputs.ids.device)
+            for name in names:
+                if (gradient := whole[name].grad) is not None:
+                    behind = behind + (features[name] * gradient[span]).sum()
             if self.captions:
                 share = (features["labels"] != 0).sum() / words
                 caption = self.caption(features) * share

@@ -11,9 +11,8 @@ import hashlib
 import io
 import json
 import os
-import tarfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from typing import Any
 from PIL import Image
 
 from encoders import UsageError
-from indexer import ImageError, decode
-from training.datasets import Sample, read_dataset
+from training.datasets import Sample, decoded, read_dataset
+from training.errors import DatasetError
 from training.recipes import Data, OpenClipRecipe
 
 FORMAT = 1
@@ -91,7 +90,7 @@ def open_pack(
     Args:
         side: pixels of the larger of what model and teacher read.
         folder: where the pack is kept.
-        report: told how many pictures were read.
+        report: told how many pictures were taken up.
     Raises:
         UsageError: a source cannot be read, or there is nothing in it to learn from.
         Stopped: `stop` was set.
@@ -131,48 +130,37 @@ def _make(
     pictures: list[Picture] = []
     notes: list[str] = []
     digest = hashlib.blake2b(digest_size=16)
-    read = at = 0
+    at = 0
     with partial.open("wb") as file:
         for number, one in enumerate(sources):
             where = f"data[{number}]" if number < trained else "held_out"
-            before, broken, silent, labels = len(pictures), [], 0, 0
+            table = number if number < trained else HELD_OUT
+
+            def say(line: str, where: str = where) -> None:
+                notes.append(f"{where}: {line}")
+
+            counts = _Counts()
+            before = len(pictures)
             try:
-                for sample in read_dataset(one.source, field=one.field):
-                    read += 1
-                    report(read)
-                    if stop is not None and stop.is_set():
-                        raise Stopped
-                    sha = hashlib.blake2b(sample.image, digest_size=8).hexdigest()
-                    if number < trained and int(sha[:8], 16) >= one.share * 2**32:
-                        continue
+                samples = read_dataset(one.source, field=one.field, say=say)
+                for sample, image in decoded(_kept(samples, one, counts, stop), min_side=side, say=say):
+                    sha, data = _sha(sample), _small(image, side)
                     texts = sentences(sample, one.templates)
-                    labels += bool(sample.label)
-                    if not texts:
-                        silent += 1
-                        continue
-                    try:
-                        data = _small(sample, side)
-                    except ImageError as error:
-                        broken.append(f"{sample.key}: {error}")
-                        continue
-                    group = "" if sample.captions else sample.label
-                    table = number if number < trained else HELD_OUT
+                    group = "" if sample.texts else sample.label
                     pictures.append(Picture(at, len(data), table, sha, texts, group))
                     digest.update(json.dumps([table, sha, texts, group]).encode())
                     at += file.write(data)
-            except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-                why = " ".join(str(error).split()) or type(error).__name__
-                raise UsageError(f"{where}.source: {one.source}: {why}; mend the file or leave it out") from error
+                    report(len(pictures))
+            except DatasetError as error:
+                raise UsageError(f"{where}.source: {error}") from None
             if len(pictures) == before:
-                raise UsageError(f"{where}.source: {one.source}: {_nothing(one, broken, silent, labels)}")
-            if broken:
-                notes.append(f"{where}: {len(broken)} pictures cannot be read, the first is {broken[0]}")
-            if silent:
-                notes.append(f"{where}: {silent} pictures have no caption and were left out")
+                raise UsageError(f"{where}.source: {one.source}: {_nothing(one, counts)}")
+            if counts.silent:
+                notes.append(f"{where}: {counts.silent:,} pictures have no caption and were left out")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / "pictures.bin")
-    found = {
+    found: dict[str, Any] = {
         "wanted": wanted,
         "digest": digest.hexdigest(),
         "notes": notes,
@@ -184,11 +172,37 @@ def _make(
     return Pack(folder, pictures, found["digest"], notes)
 
 
+@dataclass(slots=True)
+class _Counts:
+    silent: int = 0
+    labels: int = 0
+
+
+def _kept(
+    samples: Iterable[Sample], one: Data, counts: _Counts, stop: threading.Event | None
+) -> Iterator[Sample]:
+    """Yield what is of the share that is used and has something said about it. Raises Stopped."""
+    for sample in samples:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        if int(_sha(sample)[:8], 16) >= one.share * 2**32:
+            continue
+        counts.labels += bool(sample.label)
+        if sentences(sample, one.templates):
+            yield sample
+        else:
+            counts.silent += 1
+
+
+def _sha(sample: Sample) -> str:
+    return hashlib.blake2b(sample.image, digest_size=8).hexdigest()
+
+
 def sentences(sample: Sample, templates: Sequence[str]) -> tuple[str, ...]:
-    """Return what is said about a picture: its captions, then its label in each template."""
+    """Return what is said about a picture: its captions or keywords, then its label in each template."""
     label = " ".join(sample.label.replace("_", " ").split())
     made = [template.replace("{}", label) for template in templates] if label else []
-    return tuple(dict.fromkeys([*sample.captions, *made]))
+    return tuple(dict.fromkeys([*sample.texts, *made]))
 
 
 def split(pack: Pack, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
@@ -213,9 +227,8 @@ def _draw(sha: str, seed: int) -> str:
     return hashlib.blake2b(f"{seed} {sha}".encode(), digest_size=8).hexdigest()
 
 
-def _small(sample: Sample, side: int) -> bytes:
-    """Return a JPEG whose short side is at most `_ROOM` times `side`. Raises ImageError."""
-    image = decode(sample.image, min_side=side, name=sample.key).frames[0][1]
+def _small(image: Image.Image, side: int) -> bytes:
+    """Return a JPEG whose short side is at most `_ROOM` times `side`."""
     scale = side * _ROOM / min(image.size)
     if scale < 1:
         width, height = (max(1, round(length * scale)) for length in image.size)
@@ -225,25 +238,26 @@ def _small(sample: Sample, side: int) -> bytes:
     return out.getvalue()
 
 
-def _nothing(one: Data, broken: list[str], silent: int, labels: int) -> str:
+def _nothing(one: Data, counts: _Counts) -> str:
     """Return why no picture of a source is left, and what to do."""
-    if broken and not silent:
-        return f"no picture can be read, the first is {broken[0]}"
-    if labels and not one.templates:
+    if counts.labels and not one.templates:
         return 'it has labels and no captions; add templates = ["a photo of a {}"]'
-    if silent:
-        return f"no captions: none of its {silent} pictures has any in {one.field!r}; set field, or add captions"
-    return "no pictures there" if one.share == 1 else f"no pictures left of it with share = {one.share:g}"
+    if counts.silent:
+        return f"no captions in {one.field!r} of its {counts.silent:,} pictures; set field, or add captions"
+    return f"no picture is left of it with share = {one.share:g}; raise share"
 
 
 def _identity(source: Path) -> list[Any]:
-    """Return what tells that a source changed: size and time of a file, or of everything in a folder."""
+    """Return what tells that a source changed: size and time of a file, or of everything in a folder.
+
+    Several tars named at once (`train-{000..003}.tar`) are known by their folder.
+    """
     try:
         if source.is_file():
             stat = source.stat()
             return [os.path.abspath(source), stat.st_size, stat.st_mtime_ns]
         count = size = latest = 0
-        for root, _, names in os.walk(source):
+        for root, _, names in os.walk(source if source.is_dir() else source.parent):
             for name in names:
                 stat = os.lstat(os.path.join(root, name))
                 count, size, latest = count + 1, size + stat.st_size, max(latest, stat.st_mtime_ns)

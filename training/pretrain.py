@@ -11,7 +11,6 @@ a power cut, and ends with the weights of a run that was never stopped.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -24,69 +23,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from encoders import EncoderError, UsageError, load_encoder
-from training.architecture import CONFIG, WEIGHTS, Architecture, build, save
+from training.architecture import CONFIG, build, save
 from training.batches import Batch, Batches
+from training.checkpoint import checkpoint_of, hold, metadata, refuse_other, work_folder
 from training.evaluate import Recall, owners, recall
-from training.log import TrainingLog
+from training.log import TrainingLog, read_log
 from training.objective import Inputs, Learner, Objective
-from training.pack import Pack, Stopped, open_pack, split
-from training.recipes import ADJUSTABLE, OpenClipRecipe, differences
+from training.pack import Stopped, open_pack, split
+from training.progress import EpochEnd, Stage, Trained
+from training.recipes import OpenClipRecipe
 from training.run import DivergedError, Run
 from training.teaching import Lessons, ask, read_lines
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """How far a training is.
-
-    Attributes:
-        what: reading pictures, asking the teacher, training.
-        done, total: pictures, sentences or steps; total 0 where it is not known.
-        loss: of the last step, in training.
-    """
-
-    what: str
-    done: int
-    total: int
-    loss: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EpochEnd:
-    """One epoch: mean loss, recall where it was measured (percent), and the time left in seconds."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    recall: dict[int, float] | None
-    left_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training came to.
-
-    Attributes:
-        spec: what `--encoder` takes, once it is finished.
-        stopped: someone asked to stop; the same command goes on.
-        already: it had been finished before.
-        recall: held-out text-to-image recall at 1, 5 and 10, percent; None where none was measured.
-    """
-
-    spec: str
-    out: Path
-    log: Path
-    stopped: bool
-    already: bool
-    steps: int
-    epochs: int
-    pictures: int
-    held_out: int
-    recall: dict[int, float] | None
-    seconds: float
 
 
 def pretrain(
@@ -112,7 +62,7 @@ def pretrain(
         UsageError: recipe and data do not make sense together.
         EncoderError: the checkpoint is of another recipe, the loss is NaN or infinite, open_clip refuses.
     """
-    with _only_one(recipe.out):
+    with hold(recipe.out):
         return _Training(recipe, cache_dir, changed, offline, stop, report, on_epoch, tell).go()
 
 
@@ -147,8 +97,7 @@ class _Training:
         self.recipe, self.cache_dir, self.changed, self.offline = recipe, cache_dir, changed, offline
         self.stop = stop or threading.Event()
         self.report, self.on_epoch, self.tell = report, on_epoch, tell
-        self.folder = recipe.out / "training"
-        self.checkpoint = self.folder / "checkpoint.safetensors"
+        self.folder, self.checkpoint = work_folder(recipe.out), checkpoint_of(recipe.out)
 
     def go(self) -> Trained:
         recipe = self.recipe
@@ -156,8 +105,8 @@ class _Training:
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         self.architecture = build(recipe)
-        self.facts = recipe.facts() | {"model_cfg (resolved)": json.dumps(self.architecture.config, sort_keys=True)}
-        self._check_checkpoint()
+        self.facts = recipe.facts(self.architecture.config)
+        refuse_other(recipe.out, self.facts, changed=self.changed)
         try:
             self._prepare()
         except Stopped:
@@ -168,38 +117,6 @@ class _Training:
             self.pack.close()
 
     # --- before the first step
-
-    def _check_checkpoint(self, data: str | None = None) -> None:
-        """Raises EncoderError when what is in `out` is of another training; nothing is touched.
-
-        Args:
-            data: digest of the pack, once it is known.
-        """
-        if not self.checkpoint.exists():
-            if (self.recipe.out / CONFIG).exists() or (self.recipe.out / WEIGHTS).exists():
-                raise EncoderError(f"{self.recipe.out} already holds an encoder; set another out in the recipe")
-            return
-        try:
-            with safe_open(self.checkpoint, "pt") as archive:
-                meta = archive.metadata() or {}
-            before = json.loads(meta["recipe"])
-        except (SafetensorError, OSError, KeyError, ValueError):
-            raise EncoderError(
-                f"{self.checkpoint} is no checkpoint of pixseek train, or damaged; it was left as it is: "
-                "move it away to start anew"
-            ) from None
-        changes = differences(before, self.facts)
-        if data is not None and meta.get("data") != data:
-            changes.append("the pictures or captions themselves")
-        forbidden = [one for one in changes if not (self.changed and one.startswith(ADJUSTABLE))]
-        if forbidden:
-            only = all(one.startswith(ADJUSTABLE) for one in forbidden)
-            way = "go on all the same with --changed, " if only else ""
-            raise EncoderError(
-                f"{self.checkpoint} is of another training, it was left as it is: {'; '.join(forbidden[:4])}"
-                f"{' ...' if len(forbidden) > 4 else ''}; {way}set another out in the recipe, or put back "
-                "what changed"
-            )
 
     def _prepare(self) -> None:
         """Read the pictures, ask the teacher, and set up the run where its checkpoint left it."""
@@ -219,7 +136,9 @@ class _Training:
             self.tell(note)
         trained, self.held = split(self.pack, fraction=recipe.held_out.fraction, seed=recipe.seed)
         if len(trained) < 2:
-            raise UsageError(f"{len(trained)} pictures to learn from, it takes two; add data or hold out less")
+            raise UsageError(
+                f"{len(trained)} pictures to learn from, it takes two; add data or hold out less"
+            )
         if teacher is not None:
             captions = [text for number in self.held for text in self.pack.pictures[number].texts]
             lines, removed = read_lines(recipe.teacher.texts, leave_out=captions)
@@ -233,7 +152,7 @@ class _Training:
                 teacher, self.pack, lines, self.folder, images=recipe.loss == "distill",
                 report=lambda what, done, total: self.report(Stage(what, done, total)), stop=self.stop,
             )  # fmt: skip
-        self._check_checkpoint(self.pack.digest)
+        refuse_other(recipe.out, self.facts, data=self.pack.digest, changed=self.changed)
         self.batches = Batches(
             self.pack,
             trained,
@@ -279,7 +198,6 @@ class _Training:
     def _train(self) -> Trained:
         run, recipe, per_epoch = self.run, self.recipe, self.batches.steps
         already = run.epoch >= recipe.epochs
-        found: dict[int, float] | None = None
         self.began, self.first = time.monotonic(), run.step_number
         while run.epoch < recipe.epochs:
             interval, losses = _Interval(), []
@@ -298,7 +216,7 @@ class _Training:
                 elif run.step_number % recipe.log_every == 0 and not at_end:
                     self._log(interval)
                     interval = _Interval()
-            found = None
+            found: dict[int, float] | None = None
             if self.held and ((run.epoch + 1) % recipe.held_out.every == 0 or run.epoch + 1 == recipe.epochs):
                 found = self._recall().text_to_image
             self._log(interval, found)
@@ -311,7 +229,7 @@ class _Training:
                 return self._result(stopped=True)
         if not (already and (recipe.out / CONFIG).exists()):
             self._export()
-        return self._result(stopped=False, already=already, found=found)
+        return self._result(stopped=False, already=already)
 
     def _step(self, batch: Batch, interval: _Interval) -> float:
         """Take one step; return its loss. Raises EncoderError when it is NaN or infinite."""
@@ -405,7 +323,7 @@ class _Training:
                     f"{self._lower()}; no checkpoint was written over"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.run.save(self.checkpoint, meta={"recipe": json.dumps(self.facts), "data": self.pack.digest})
+        self.run.save(self.checkpoint, meta=metadata(self.facts, self.pack.digest))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -429,8 +347,12 @@ class _Training:
             rows, words = [], []
             for start in range(0, len(self.held), size):
                 numbers = self.held[start : start + size]
-                pixels = np.stack([self.architecture.preprocess(self.pack.image(number)) for number in numbers])
-                rows.append(model.encode_image(self._normalized(pixels), normalize=True).float().cpu().numpy())
+                pixels = np.stack(
+                    [self.architecture.preprocess(self.pack.image(number)) for number in numbers]
+                )
+                rows.append(
+                    model.encode_image(self._normalized(pixels), normalize=True).float().cpu().numpy()
+                )
             for start in range(0, len(texts), size):
                 ids = self.architecture.tokenizer(texts[start : start + size]).to(self.device)
                 words.append(model.encode_text(ids, normalize=True).float().cpu().numpy())
@@ -444,15 +366,13 @@ class _Training:
             for name, value in self.run.average.items()
             if name.startswith("model.")
         }
-        save(self.architecture, state, self.recipe.out, meta={"recipe": json.dumps(self.facts)})
+        save(self.architecture, state, self.recipe.out, meta=metadata(self.facts, self.pack.digest))
 
     def _seconds_left(self) -> float:
         done = self.run.step_number - self.first
         return (time.monotonic() - self.began) / max(1, done) * (self.run.steps - self.run.step_number)
 
-    def _result(
-        self, *, stopped: bool, already: bool = False, found: dict[int, float] | None = None
-    ) -> Trained:
+    def _result(self, *, stopped: bool, already: bool = False) -> Trained:
         out, prepared = Path(os.path.abspath(self.recipe.out)), hasattr(self, "run")
         return Trained(
             spec=f"local-dir:{out}",
@@ -464,9 +384,17 @@ class _Training:
             epochs=self.run.epoch if prepared else 0,
             pictures=len(self.pack.pictures) - len(self.held) if prepared else 0,
             held_out=len(self.held) if prepared else 0,
-            recall=found,
+            recall=last_recall(out / "log.csv"),
             seconds=self.log.seconds + time.monotonic() - self.began if prepared else 0.0,
         )
+
+
+def last_recall(log: Path) -> dict[int, float] | None:
+    """Return the last recall in a log, by rank in percent; None where none was measured."""
+    for row in reversed(read_log(log)):
+        if row.get("recall_1"):
+            return {k: float(row[f"recall_{k}"]) for k in (1, 5, 10)}
+    return None
 
 
 def _device(asked: str) -> torch.device:
@@ -479,22 +407,3 @@ def _device(asked: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UsageError(f'device: {asked!r} is not on this machine; "auto" and "cpu" always are') from None
     return device
-
-
-@contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Hold the folder: two trainings into one would write over each other's checkpoint."""
-    import fcntl
-
-    folder = out / "training"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("ab")
-    except OSError as error:
-        raise UsageError(f"out: cannot write to {out}: {error.strerror}; set another out in the recipe") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EncoderError(f"another pixseek train is writing to {out}; wait for it, or stop it") from None
-        yield

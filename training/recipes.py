@@ -124,10 +124,14 @@ class OpenClipRecipe:
     teacher: Teacher = Teacher()
     preprocess: Preprocessing = Preprocessing()
 
-    def facts(self) -> dict[str, Any]:
-        """Return every key that decides the weights, flat (`data[0].source`), as JSON can hold it."""
-        flat = dict(_flatten("", dataclasses.asdict(self)))
-        return {key: value for key, value in flat.items() if key not in _ANYWHERE}
+    def facts(self, model_cfg: dict[str, Any]) -> dict[str, Any]:
+        """Return every key that decides the weights, flat (`data[0].source`), as JSON can hold it.
+
+        Args:
+            model_cfg: what `model` or its file comes down to.
+        """
+        whole = dataclasses.asdict(self) | {"model_cfg": model_cfg}
+        return {key: value for key, value in _flatten("", whole) if key not in _ANYWHERE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class BuiltinRecipe:
     table: dict[str, Any]
 
 
-_ANYWHERE = frozenset({"out", "device", "threads", "checkpoint_every", "log_every"})
+_ANYWHERE = frozenset({"model", "out", "device", "threads", "checkpoint_every", "log_every"})
 # What may change between two parts of one training, when the person says so.
 ADJUSTABLE = (
     "epochs", "rates.", "warmup", "weight_decay", "clip_norm", "ema", "augment", "precision",
@@ -194,7 +198,7 @@ def examples() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def example(name: str) -> str:
+def example_recipe(name: str) -> str:
     """Return the text of a recipe that comes with pixseek. Raises UsageError, with the names there are."""
     wanted = name.removesuffix(".toml")
     if wanted not in examples():
@@ -225,7 +229,9 @@ def _check(recipe: OpenClipRecipe, name: str) -> None:
     ]:
         for template in templates:
             if template.count("{}") != 1:
-                raise UsageError(f"{name}: {where}.templates: {template!r} must have {{}} once, for the label")
+                raise UsageError(
+                    f"{name}: {where}.templates: {template!r} must have {{}} once, for the label"
+                )
     for key, values in (("mean", recipe.preprocess.mean), ("std", recipe.preprocess.std)):
         if len(values) != 3 or (key == "std" and min(values) <= 0):
             raise UsageError(f"{name}: preprocess.{key} must be three numbers, red, green and blue")
@@ -287,7 +293,8 @@ def _value(hint: Any, value: Any, where: str, base: Path, name: str, limits: dic
         if where == "init" and value == "scratch":
             return None
         path = base / Path(value).expanduser()
-        if where != "out" and not path.exists():
+        several = where.endswith("source") and any(sign in value for sign in "*?[{")
+        if where != "out" and not path.exists() and not several:
             raise UsageError(
                 f"{name}: {where}: no such file or folder: {path}; paths start at the recipe's folder"
             )

@@ -60,7 +60,9 @@ def read_lines(paths: Sequence[Path], *, leave_out: Iterable[str] = ()) -> tuple
             data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
             text = data.decode("utf-8")
         except (OSError, EOFError, ValueError) as error:
-            raise UsageError(f"teacher.texts: {path}: not lines of UTF-8 text, plain or .gz ({error})") from None
+            raise UsageError(
+                f"teacher.texts: {path}: not lines of UTF-8 text, plain or .gz ({error})"
+            ) from None
         for line in text.splitlines():
             line = " ".join(line.split())
             if line and _folded(line) in unwanted:
