@@ -65,16 +65,15 @@ class Pack:
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], digest: str, notes: list[str]) -> None:
         self.pictures, self.digest, self.notes = tuple(pictures), digest, notes
-        self._file = (folder / "pictures.bin").open("rb")
+        self._path = folder / "pictures.bin"
 
     def image(self, number: int) -> Image.Image:
         """Return a picture, RGB; several threads may ask."""
         picture = self.pictures[number]
-        data = os.pread(self._file.fileno(), picture.size, picture.at)
+        with self._path.open("rb") as file:  # each time: nothing to close, and small beside decoding
+            file.seek(picture.at)
+            data = file.read(picture.size)
         return Image.open(io.BytesIO(data)).convert("RGB")
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def open_pack(

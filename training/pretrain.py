@@ -111,10 +111,7 @@ class _Training:
             self._prepare()
         except Stopped:
             return self._result(stopped=True)
-        try:
-            return self._train()
-        finally:
-            self.pack.close()
+        return self._train()
 
     # --- before the first step
 

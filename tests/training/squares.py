@@ -45,7 +45,7 @@ def draw_squares(folder: Path, *, each: int = 5, seed: int = 0) -> Path:
     return folder
 
 
-def table(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def table(data: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
     """Return a recipe as TOML would give it."""
     return {
         "kind": "open_clip",
