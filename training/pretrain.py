@@ -29,8 +29,8 @@ from encoders import EncoderError, UsageError, load_encoder
 from training.architecture import CONFIG, build, save
 from training.batches import Batch, Batches
 from training.checkpoint import checkpoint_of, hold, metadata, refuse_other, work_folder
-from training.evaluate import Recall, owners, recall
 from training.log import TrainingLog, read_log
+from training.metrics import RANKS, distinct, retrieve
 from training.objective import Inputs, Learner, Objective
 from training.pack import Stopped, open_pack, split
 from training.progress import EpochEnd, Stage, Trained
@@ -215,7 +215,7 @@ class _Training:
                     interval = _Interval()
             found: dict[int, float] | None = None
             if self.held and ((run.epoch + 1) % recipe.held_out.every == 0 or run.epoch + 1 == recipe.epochs):
-                found = self._recall().text_to_image
+                found = self._recall()
             self._log(interval, found)
             run.epoch += 1
             self._save_checkpoint()
@@ -333,28 +333,27 @@ class _Training:
         finally:
             module.load_state_dict(kept)
 
-    def _recall(self) -> Recall:
-        """Return recall on what is held out, with averaged weights, pictures as `index` shows them."""
+    def _recall(self) -> dict[int, float]:
+        """Return held-out text-to-image recall by rank, percent: averaged weights, pictures as `index`
+        shows them, a sentence said of several pictures right with any of them."""
         pictures = [self.pack.pictures[number] for number in self.held]
-        texts = [text for picture in pictures for text in picture.texts]
+        texts, query_of, answer_of = distinct([picture.texts for picture in pictures])
         model: Any = self.objective.learner.model
         model.eval()
-        size = max(1, self.recipe.batch)
+        size = self.recipe.batch
+        rows, words = [], []
         with self._averaged(), torch.inference_mode(), self.objective.autocast:
-            rows, words = [], []
             for start in range(0, len(self.held), size):
-                numbers = self.held[start : start + size]
-                pixels = np.stack(
-                    [self.architecture.preprocess(self.pack.image(number)) for number in numbers]
-                )
+                images = [self.pack.image(number) for number in self.held[start : start + size]]
+                pixels = np.stack([self.architecture.preprocess(image) for image in images])
                 rows.append(
                     model.encode_image(self._normalized(pixels), normalize=True).float().cpu().numpy()
                 )
             for start in range(0, len(texts), size):
                 ids = self.architecture.tokenizer(texts[start : start + size]).to(self.device)
                 words.append(model.encode_text(ids, normalize=True).float().cpu().numpy())
-        model.train()
-        return recall(np.concatenate(rows), np.concatenate(words), owners([p.texts for p in pictures]))
+        found = retrieve(np.concatenate(words), np.concatenate(rows), query_of, answer_of).columns()
+        return {k: float(found[f"recall@{k}"].mean() * 100) for k in RANKS}
 
     def _export(self) -> None:
         """Write the averaged model as an encoder."""
