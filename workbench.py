@@ -13,7 +13,7 @@ from choices import AsJson, Offline, encoder_cache
 from interrupts import heard_signals
 
 if TYPE_CHECKING:
-    from training.progress import EpochEnd, Trained
+    from training import EpochEnd, Trained
 
 
 def train(
@@ -37,8 +37,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train an encoder on your own pictures; run it again to go on where it stopped."""
     from encoders import UsageError
-    from training.architecture import require_torch
-    from training.recipes import BuiltinRecipe, example_recipe, load_recipe
+    from training import BuiltinRecipe, example_recipe, load_recipe, require_torch
 
     if example is not None:
         terminal.write(example_recipe(example).encode())
@@ -47,7 +46,7 @@ def train(
         raise UsageError("no recipe given; for one to start from: pixseek train --example tiny-clip")
     wanted = load_recipe(Path(recipe))
     if isinstance(wanted, BuiltinRecipe):
-        from training.builtin.recipe import train_recipe
+        from training import train_recipe
 
         train_recipe(
             wanted.table, data=wanted.data, cache=wanted.cache, out=wanted.out,
@@ -55,7 +54,7 @@ def train(
         )  # fmt: skip
         return
     require_torch()
-    from training.pretrain import pretrain
+    from training import pretrain_model
 
     def epoch_done(end: EpochEnd) -> None:
         if not quiet:
@@ -64,7 +63,7 @@ def train(
             terminal.note(f"epoch {end.epoch} of {end.epochs}: loss {end.loss:.4f}{found}{left}")
 
     with heard_signals() as stopping, terminal.work_bar(quiet=quiet or as_json) as show:
-        trained = pretrain(
+        trained = pretrain_model(
             wanted,
             cache_dir=encoder_cache(),
             changed=changed,

@@ -1,8 +1,50 @@
 """Making and judging encoders, and reading the pictures and words for it.
 
 Read in this order. Errors: errors. A set in any format: samples (`Sample`), tars, tables, folders,
-datasets (`read_dataset`). How good: metrics, evaluate. How long: run. The shipped encoder: builtin, a
-room in the room, with its own map.
+datasets (`read_dataset`). How good: metrics, evaluate. A training of a person's own: recipes (what a person
+writes), architecture (open_clip's models), pack (the pictures, read once), batches, teaching (what another
+encoder says), objective (losses), run (steps and checkpoints), checkpoint (whose it is), log, progress,
+pretrain (the loop). The shipped encoder: builtin, a room in the room, with its own map.
 
-Nothing is imported here: reading `training` costs nothing and needs no torch.
+Nothing is imported before it is asked for: reading `training` costs nothing and needs no torch.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.architecture import require_torch
+    from training.builtin.recipe import train_recipe
+    from training.pretrain import pretrain_model
+    from training.progress import EpochEnd, Stage, Trained
+    from training.recipes import BuiltinRecipe, OpenClipRecipe, example_recipe, load_recipe
+
+_HOMES = {
+    "architecture": ("require_torch",),
+    "builtin.recipe": ("train_recipe",),
+    "pretrain": ("pretrain_model",),
+    "progress": ("EpochEnd", "Stage", "Trained"),
+    "recipes": ("BuiltinRecipe", "OpenClipRecipe", "example_recipe", "load_recipe"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = [
+    "BuiltinRecipe",
+    "EpochEnd",
+    "OpenClipRecipe",
+    "Stage",
+    "Trained",
+    "example_recipe",
+    "load_recipe",
+    "pretrain_model",
+    "require_torch",
+    "train_recipe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for and no more."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'training' has no attribute {name!r}")
+    return getattr(import_module(f"training.{_MODULE_OF[name]}"), name)

@@ -39,7 +39,7 @@ from training.run import DivergedError, Run
 from training.teaching import Lessons, ask, read_lines
 
 
-def pretrain(
+def pretrain_model(
     recipe: OpenClipRecipe,
     *,
     cache_dir: Path,

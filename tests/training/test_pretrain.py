@@ -26,14 +26,13 @@ from training.recipes import OpenClipRecipe, parse_recipe
 torch = pytest.importorskip("torch", reason="the [train] extra is not installed")
 pytest.importorskip("open_clip", reason="the [clip] extra is not installed")
 
-from training import pretrain as pretraining  # noqa: E402
 from training.architecture import build  # noqa: E402
 from training.batches import Batches, augmented  # noqa: E402
 from training.checkpoint import checkpoint_of  # noqa: E402
 from training.log import TrainingLog, read_log  # noqa: E402
 from training.objective import Inputs, Learner, Objective  # noqa: E402
 from training.pack import open_pack, split  # noqa: E402
-from training.pretrain import pretrain  # noqa: E402
+from training.pretrain import pretrain_model  # noqa: E402
 from training.progress import Stage, Trained  # noqa: E402
 from training.teaching import read_lines  # noqa: E402
 
@@ -65,7 +64,7 @@ def train(data: Path, out: Path, /, stop_at: int = 0, changed: bool = False, **c
         if stop_at and stage.what == "training" and stage.done == stop_at:
             stop.set()
 
-    return pretrain(
+    return pretrain_model(
         recipe_of(data, out, **changes),
         cache_dir=out.parent / "cache",
         stop=stop,
@@ -233,14 +232,14 @@ def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tmp_path: Path, squares:
 _KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from training.pretrain import pretrain
+from training.pretrain import pretrain_model
 from training.recipes import load_recipe
 
 def report(stage):
     if stage.what == "training" and stage.done == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-pretrain(load_recipe(Path(sys.argv[1])), cache_dir=Path(sys.argv[1]).parent / "cache", report=report)
+pretrain_model(load_recipe(Path(sys.argv[1])), cache_dir=Path(sys.argv[1]).parent / "cache", report=report)
 """
 
 
@@ -442,7 +441,7 @@ def test_a_broken_picture_is_left_out_and_named(tmp_path: Path) -> None:
     (data / "red-0.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     notes: list[str] = []
     recipe = recipe_of(data, tmp_path / "out", epochs=1)
-    trained = pretrain(recipe, cache_dir=tmp_path / "cache", tell=notes.append)
+    trained = pretrain_model(recipe, cache_dir=tmp_path / "cache", tell=notes.append)
     assert trained.pictures + trained.held_out == 7
     assert any("red-0.png" in note for note in notes)
 
@@ -542,7 +541,7 @@ def test_the_clock_of_an_epoch_is_about_right(tmp_path: Path, squares: Path) -> 
     ends: list[Any] = []
     recipe = recipe_of(squares, tmp_path / "out", epochs=3)
     began = time.monotonic()
-    pretraining.pretrain(recipe, cache_dir=tmp_path / "cache", on_epoch=ends.append)
+    pretrain_model(recipe, cache_dir=tmp_path / "cache", on_epoch=ends.append)
     assert [end.epoch for end in ends] == [1, 2, 3]
     assert ends[-1].left_s == 0
     assert 0 < ends[0].left_s < 20 * (time.monotonic() - began)
