@@ -226,35 +226,23 @@ def _tokenizer(recipe: OpenClipRecipe, config: dict[str, Any]) -> Any:
 
 def save(architecture: Architecture, state: dict[str, Tensor], out: Path, *, meta: dict[str, str]) -> None:
     """Write `state` to `out` in open_clip's format, for `local-dir:`; the configuration comes last."""
-    from safetensors.torch import save_file
+    from training.run import write_safetensors
 
     out.mkdir(parents=True, exist_ok=True)
     if architecture.tokenizer_dir is not None and architecture.tokenizer_dir.resolve() != out.resolve():
         for file in sorted(architecture.tokenizer_dir.iterdir()):
             if file.suffix in (".json", ".txt", ".model") and file.name != CONFIG and file.is_file():
                 shutil.copyfile(file, out / file.name)
-    partial = out / f"{WEIGHTS}.part"
-    save_file(
-        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, partial, meta
-    )
-    sync(partial)
-    partial.replace(out / WEIGHTS)
     settings = {"model_cfg": architecture.config, "preprocess_cfg": architecture.preprocess_cfg}
     config, weights = out / f"{CONFIG}.part", out / f"{WEIGHTS}.part"
     config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    save_file(
-        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, weights, meta
-    )
+    with config.open("rb") as written:
+        os.fsync(written.fileno())
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    write_safetensors(tensors, weights, meta)
     shutil.copymode(config, weights)  # safetensors writes for the owner alone
-    for partial in (weights, config):
-        sync(partial)
-        partial.replace(partial.with_suffix(""))
-
-
-def sync(path: Path) -> None:
-    """Have the file on the disk before it gets its name: a power cut leaves the old or the new one."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    weights.replace(out / WEIGHTS)
+    config.replace(out / CONFIG)
 
 
 def _short(error: BaseException) -> str:

@@ -60,10 +60,18 @@ def pretrain_model(
         tell: told, one line each, what was left out of the data.
     Raises:
         UsageError: recipe and data do not make sense together.
-        EncoderError: the checkpoint is of another recipe, the loss is NaN or infinite, open_clip refuses.
+        EncoderError: the checkpoint is of another recipe, the loss is NaN or infinite, open_clip refuses,
+            `out` cannot be written.
     """
     with hold(recipe.out):
-        return _Training(recipe, cache_dir, changed, offline, stop, report, on_epoch, tell).go()
+        training = _Training(recipe, cache_dir, changed, offline, stop, report, on_epoch, tell)
+        try:
+            return training.go()
+        except OSError as error:
+            raise EncoderError(
+                f"{error.filename or recipe.out}: {error.strerror or error}; make room there or put it back, "
+                "then run the same command again: it goes on from its last checkpoint"
+            ) from error
 
 
 @dataclass(slots=True)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+
+def write_safetensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str]) -> None:
+    """Write a file and have it on the disk: renamed then, a power cut leaves the old file or the new one.
+
+    Raises OSError, with no file left: the disk is full.
+    """
+    try:
+        save_file(tensors, path, meta)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
 
 
 class DivergedError(ArithmeticError):
@@ -100,9 +117,7 @@ class Run:
         partial = path.with_suffix(".part")
         tensors = {name: value.clone() for name, value in tensors.items()}
         numbers = {"epoch": str(self.epoch), "step": str(self.step_number)}
-        save_file(tensors, partial, (meta or {}) | numbers)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())  # a power cut leaves the old checkpoint or the new one
+        write_safetensors(tensors, partial, (meta or {}) | numbers)
         partial.replace(path)
 
     def resume(self, path: Path) -> bool:

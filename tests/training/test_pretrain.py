@@ -348,6 +348,31 @@ def test_rates_that_are_far_too_high_end_in_one_line_and_finite_weights(
         assert all(bool(torch.isfinite(v).all()) for v in load_file(checkpoint_of(tmp_path / "out")).values())
 
 
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
+    tmp_path: Path, squares: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    from training import run as running
+
+    train(squares, tmp_path / "out", stop_at=1)
+    before = checkpoint_of(tmp_path / "out").read_bytes()
+
+    def full(tensors: Any, path: Path, meta: Any) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save_file", full)
+        with pytest.raises(EncoderError, match=r"checkpoint\.part: I/O error: No space left .* run the same"):
+            train(squares, tmp_path / "out")
+    assert checkpoint_of(tmp_path / "out").read_bytes() == before
+    assert not list((tmp_path / "out").rglob("*.part"))
+    train(squares, tmp_path / "unbroken")
+    train(squares, tmp_path / "out")
+    assert same_weights(tmp_path / "unbroken", tmp_path / "out")
+
+
 # --- the data
 
 
