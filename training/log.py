@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,8 +36,6 @@ class TrainingLog:
         """Append one row; a column that is not in `values` stays empty."""
         with self.path.open("a", encoding="ascii") as file:
             file.write(self._lines([_text(values.get(column)) for column in self.columns]))
-            file.flush()
-            os.fsync(file.fileno())
 
     @staticmethod
     def _lines(*rows: Sequence[str]) -> str:

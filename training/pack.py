@@ -102,8 +102,8 @@ def open_pack(
         "format": FORMAT,
         "side": side,
         "sources": [
-            {"identity": _identity(one.source), "field": one.field, "templates": list(one.templates),
-             "share": one.share}
+            {"identity": _identity(one.source, recipe.out), "field": one.field, "share": one.share,
+             "templates": list(one.templates)}
             for one in sources
         ],
     }  # fmt: skip
@@ -246,9 +246,10 @@ def _nothing(one: Data, counts: _Counts) -> str:
     return f"no picture is left of it with share = {one.share:g}; raise share"
 
 
-def _identity(source: Path) -> list[Any]:
+def _identity(source: Path, out: Path) -> list[Any]:
     """Return what tells that a source changed: size and time of a file, or of everything in a folder.
 
+    `out` may lie in a source; what is written there is no change of it.
     Several tars named at once (`train-{000..003}.tar`) are known by their folder.
     """
     try:
@@ -256,7 +257,8 @@ def _identity(source: Path) -> list[Any]:
             stat = source.stat()
             return [os.path.abspath(source), stat.st_size, stat.st_mtime_ns]
         count = size = latest = 0
-        for root, _, names in os.walk(source if source.is_dir() else source.parent):
+        for root, folders, names in os.walk(source if source.is_dir() else source.parent):
+            folders[:] = [name for name in folders if Path(root, name) != out]
             for name in names:
                 stat = os.lstat(os.path.join(root, name))
                 count, size, latest = count + 1, size + stat.st_size, max(latest, stat.st_mtime_ns)

@@ -32,7 +32,7 @@ from training.checkpoint import checkpoint_of, hold, metadata, refuse_other, wor
 from training.log import TrainingLog, read_log
 from training.metrics import RANKS, distinct, retrieve
 from training.objective import Inputs, Learner, Objective
-from training.pack import Stopped, open_pack, split
+from training.pack import HELD_OUT, Stopped, open_pack, split
 from training.progress import EpochEnd, Stage, Trained
 from training.recipes import OpenClipRecipe
 from training.run import DivergedError, Run
@@ -144,6 +144,10 @@ class _Training:
             raise UsageError(
                 f"{len(trained)} pictures to learn from, it takes two; add data or hold out less"
             )
+        self.learned = len(trained)
+        own = sum(picture.data != HELD_OUT for picture in self.pack.pictures)
+        if recipe.held_out.source is not None and own > len(trained):
+            self.tell(f"{own - len(trained)} pictures are held-out ones too and were left out")
         if teacher is not None:
             captions = [text for number in self.held for text in self.pack.pictures[number].texts]
             lines, removed = read_lines(recipe.teacher.texts, leave_out=captions)
@@ -168,6 +172,8 @@ class _Training:
             seed=recipe.seed,
             threads=min(16, recipe.threads or os.cpu_count() or 1),
         )
+        if self.batches.pictures_per_epoch < 2:
+            raise UsageError("the weights in [[data]] leave fewer than two pictures in an epoch; raise them")
         self.run, self.objective = self._new_run()
         if self.checkpoint.exists():
             try:
@@ -386,7 +392,7 @@ class _Training:
             already=already,
             steps=self.run.step_number if prepared else 0,
             epochs=self.run.epoch if prepared else 0,
-            pictures=len(self.pack.pictures) - len(self.held) if prepared else 0,
+            pictures=self.learned if prepared else 0,
             held_out=len(self.held) if prepared else 0,
             recall=last_recall(out / "log.csv"),
             seconds=self.log.seconds + time.monotonic() - self.began if prepared else 0.0,
