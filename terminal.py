@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -130,6 +130,24 @@ def line(text: str) -> None:
     write(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:
+    """Write rows in columns, the first one a heading; the columns in `right` are set flush right."""
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (
+            " " * (width - _cells(text)) + text if i in right else text + " " * (width - _cells(text))
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        line("  ".join(padded).rstrip())
+
+
+def _cells(text: str) -> int:
+    """Return how many columns a terminal gives a text: two for a Chinese character."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def document(value: object) -> None:
     """Write one JSON document to stdout: ASCII, so that every name and every locale survives."""
     write(json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, indent=2).encode() + b"\n")
@@ -241,7 +259,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
     """Return a callable that draws one bar on stderr: done of total, rate, time left.
 
     The total grows while folders are still being read. Nothing is drawn when `quiet`, nor when stderr is no
-    terminal.
+    terminal. It is still seen inside `libraries_muted`.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
@@ -262,9 +280,10 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
             left = task.time_remaining
             return Text(f"{clock(int(left * 1000))} left" if left is not None else "")
 
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    stream = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     columns = (BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f}"), Rate(), Left())
-    with Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
+    with stream, Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
         task = bar.add_task("", total=0, scanning=True)
 
         def show(progress: Count) -> None:

@@ -1,10 +1,11 @@
-"""Pictures and words to embeddings: the room's door.
+"""Pictures and words to embeddings, and pictures to sentences: the room's door.
 
 Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder shipped in the package),
 `specs` (what a person may type), `store` (the cache folder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`registry` (`load_encoder`, `resolve_auto`, `list_encoders`).
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`); then `decoding` (logits to a sentence),
+`captioning` (Captioner, `load_captioner`, the built-in decoder), `coca` (open_clip's captioners).
 
 Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.
 """
@@ -12,6 +13,7 @@ Importing this door imports numpy and Pillow, and neither torch, open_clip, tran
 from __future__ import annotations
 
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
+from encoders.captioning import Captioner, load_captioner
 from encoders.errors import (
     EncoderDamagedError,
     EncoderError,
@@ -24,6 +26,7 @@ from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encod
 
 __all__ = [
     "AutoChoice",
+    "Captioner",
     "Embeddings",
     "Encoder",
     "EncoderDamagedError",
@@ -36,6 +39,7 @@ __all__ = [
     "Preprocess",
     "UsageError",
     "list_encoders",
+    "load_captioner",
     "load_encoder",
     "normalize",
     "resolve_auto",

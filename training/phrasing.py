@@ -13,11 +13,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
 from encoders import EncoderError
 from training.bootstrap import DRAWS, Estimate, means, statistic
+from training.errors import DatasetError
 from training.metrics import Floats
 
 INSTALL = "pip install 'pixseek[train]'"
@@ -46,21 +48,32 @@ def caption_scores(
         references: what people wrote, one or more for each picture.
     Raises:
         EncoderError: the optional packages are not installed.
+        DatasetError: no reference holds a word.
     """
+    require_scorers()
     said = [words(caption) for caption in written]
-    people = [[words(caption) for caption in group] for group in references]
+    people = [list(filter(None, map(words, group))) for group in references]
+    kept = [i for i, group in enumerate(people) if group]
+    if not kept:
+        raise DatasetError("the captions people wrote hold no words to compare with")
+    said, people = [said[i] for i in kept], [people[i] for i in kept]
     bleu = statistic(_bleu(_counts(said, people)), len(said), seed=seed, draws=draws)[0]
     pictures = np.arange(len(said))
     cider = means({"CIDEr": _cider(said, people)}, pictures, pictures, len(said), seed=seed, draws=draws)
     return {"BLEU-4": bleu} | cider
 
 
+def require_scorers() -> None:
+    """Raise EncoderError where sacrebleu or pycocoevalcap is not installed: before hours of captions."""
+    for name in ("sacrebleu", "pycocoevalcap"):
+        if find_spec(name) is None:
+            raise EncoderError(f"scoring captions needs {name}; {INSTALL}")
+
+
 def _counts(said: Sequence[str], people: Sequence[Sequence[str]]) -> Floats:
     """Return (n, 10): length, closest reference length, then matching and all n-grams for n = 1..4."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError:
-        raise EncoderError(f"BLEU needs sacrebleu; {INSTALL}") from None
+    from sacrebleu.metrics.bleu import BLEU
+
     metric = BLEU(tokenize="none", effective_order=True)
     scores = [
         metric.sentence_score(caption, list(group)) for caption, group in zip(said, people, strict=True)
@@ -70,24 +83,19 @@ def _counts(said: Sequence[str], people: Sequence[Sequence[str]]) -> Floats:
 
 def _bleu(counts: Floats) -> Callable[[Floats], Floats]:
     """Return what makes corpus BLEU-4 of weighted pictures, without smoothing."""
+    from sacrebleu.metrics.bleu import BLEU
 
     def compute(weight: Floats) -> Floats:
-        length, reference, *grams = weight @ counts
-        matches, every = np.array(grams[:4]), np.array(grams[4:])
-        if not length or not matches.all():
-            return np.zeros(1)
-        brevity = min(0.0, 1 - reference / length)
-        return np.array([np.exp(brevity + np.log(matches / every).mean())])
+        length, reference, *grams = (weight @ counts).astype(int).tolist()
+        return np.array([BLEU.compute_bleu(grams[:4], grams[4:], length, reference, "none").score / 100])
 
     return compute
 
 
 def _cider(said: Sequence[str], people: Sequence[Sequence[str]]) -> Floats:
     """Return (n,) CIDEr-D."""
-    try:
-        from pycocoevalcap.cider.cider import Cider
-    except ImportError:
-        raise EncoderError(f"CIDEr needs pycocoevalcap; {INSTALL}") from None
+    from pycocoevalcap.cider.cider import Cider
+
     references = {i: list(group) for i, group in enumerate(people)}
     _, scores = Cider().compute_score(references, {i: [caption] for i, caption in enumerate(said)})
     return np.asarray(scores, np.float64)

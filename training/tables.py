@@ -157,10 +157,11 @@ def _coco_rows(path: Path) -> Iterator[Row]:
         captions: dict[Any, list[str]] = {}
         for annotation in document["annotations"]:
             captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"; {error} is missing" if isinstance(error, KeyError) else ""
         raise DatasetError(
-            f"{path} is not a COCO captions file: it needs images (id, file_name) and annotations "
-            f"(image_id, caption); missing: {error}"
+            f"{path} is not a COCO captions file, which has images (id, file_name) and annotations "
+            f"(image_id, caption){what}"
         ) from None
     del document
     for number, name in names.items():

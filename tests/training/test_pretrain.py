@@ -559,7 +559,7 @@ def test_a_text_tower_learns_its_teachers_sentences_from_lines_alone(tmp_path: P
         squares, tmp_path / "out", teacher=teacher, epochs=5, rates={"image": 0.0, "text": 5e-3, "rest": 5e-3}
     )
     rows = read_log(tmp_path / "out" / "log.csv")
-    assert float(rows[-1]["loss_text"]) < 0.7 * float(rows[0]["loss_text"])
+    assert float(rows[-1]["loss_text"]) < 0.85 * float(rows[0]["loss_text"])
     before = build(recipe_of(squares, tmp_path / "out")).model.state_dict()
     after = weights(tmp_path / "out")
     assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("visual."))
