@@ -292,6 +292,58 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
         yield show
 
 
+class Work(Protocol):
+    """The part of `training.progress.Stage` that the bar needs; total 0: not known."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def loss(self) -> float | None: ...
+
+
+@contextmanager
+def work_bar(*, quiet: bool) -> Iterator[Bar]:
+    """Return a callable that draws what a long piece of work is at: name, done of total, loss, time left.
+
+    Nothing is drawn when `quiet`, nor when stderr is no terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda work: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    class State(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = task.time_remaining if task.total else None
+            parts = [f"{task.completed:,.0f}" + (f" of {task.total:,.0f}" if task.total else "")]
+            if task.fields.get("loss") is not None:
+                parts.append(f"loss {task.fields['loss']:.3f}")
+            if left is not None:
+                parts.append(f"{clock(int(left * 1000))} left")
+            return Text(", ".join(parts))
+
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), State())
+    with Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
+        task, what = bar.add_task("", total=None), ""
+
+        def show(work: Work) -> None:
+            nonlocal what
+            total = work.total or None
+            if work.what != what:  # begun, or gone on with: what was done before says nothing of the speed
+                what = work.what
+                bar.reset(task, total=total, completed=max(0, work.done - 1), description=what)
+            bar.update(task, total=total, completed=work.done, loss=work.loss)
+
+        yield show
+
+
 @contextmanager
 def libraries_muted() -> Iterator[None]:
     """What C libraries print about a broken picture stays away: the person gets one line of ours."""

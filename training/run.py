@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+
+def write_safetensors(tensors: dict[str, Tensor], path: Path, meta: dict[str, str]) -> None:
+    """Write a file and have it on the disk: renamed then, a power cut leaves the old file or the new one.
+
+    Raises OSError, with no file left: the disk is full.
+    """
+    try:
+        save_file(tensors, path, meta)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error
+
+
+class DivergedError(ArithmeticError):
+    """A gradient is NaN or infinite; the weights are as they were before the step."""
 
 
 class Run:
@@ -16,8 +38,10 @@ class Run:
 
     Args:
         module: what is trained; groups names its learning rates by prefix, the rest take `rate`.
-        steps: total optimiser steps: warm-up over the first 4 %, then a cosine down to 2 %.
+        steps: total optimiser steps: warm-up over `warmup` of them, then a cosine down to 2 %.
         decay: EMA decay per step; early steps use (1 + step) / (10 + step) where that is lower.
+        warmup: steps; None is the first 4 %.
+        clip_norm: largest L2 norm of the whole gradient.
     Source: Loshchilov and Hutter 2019, arXiv:1711.05101; Polyak averaging as in Tarvainen 2017.
     """
 
@@ -30,8 +54,12 @@ class Run:
         groups: dict[str, float] | None = None,
         weight_decay: float = 0.02,
         decay: float = 0.998,
+        warmup: int | None = None,
+        clip_norm: float = 1.0,
     ) -> None:
         self.module, self.steps, self.decay = module, steps, decay
+        self.warmup = steps // 25 if warmup is None else warmup
+        self.clip_norm = clip_norm
         self.step_number, self.epoch = 0, 0
         parameters: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
@@ -50,17 +78,24 @@ class Run:
 
     def factor(self) -> float:
         """Return the share of the peak learning rate at the present step."""
-        warm = max(1, self.steps // 25)
+        warm = max(1, self.warmup)
         if self.step_number < warm:
             return (self.step_number + 1) / warm
         progress = min(1.0, (self.step_number - warm) / max(1, self.steps - warm))
         return 0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2
 
     def step(self, loss: Tensor) -> float:
-        """Take one step down `loss`; return its value."""
+        """Take one step down `loss`; return its value. Raises DivergedError."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.apply()
+        return float(loss.detach())
+
+    def apply(self) -> None:
+        """Take one step down the gradients the parameters hold. Raises DivergedError, and changes nothing."""
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
+        if not torch.isfinite(norm):
+            raise DivergedError(f"the gradient is {float(norm)} at step {self.step_number + 1}")
         share = self.factor()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
@@ -71,10 +106,9 @@ class Run:
             for name, value in self.module.state_dict().items():
                 if value.is_floating_point():
                     self.average[name].lerp_(value, 1 - decay)
-        return float(loss.detach())
 
-    def save(self, path: Path) -> None:
-        """Write everything needed to go on after this epoch, whole or not at all."""
+    def save(self, path: Path, *, meta: dict[str, str] | None = None) -> None:
+        """Write everything needed to go on from here, whole or not at all; `meta` is kept beside it."""
         tensors = {f"module.{name}": value.contiguous() for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value.contiguous() for name, value in self.average.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
@@ -82,7 +116,8 @@ class Run:
                 tensors[f"adam.{index}.{name}"] = torch.as_tensor(value).contiguous()
         partial = path.with_suffix(".part")
         tensors = {name: value.clone() for name, value in tensors.items()}
-        save_file(tensors, partial, {"epoch": str(self.epoch), "step": str(self.step_number)})
+        numbers = {"epoch": str(self.epoch), "step": str(self.step_number)}
+        write_safetensors(tensors, partial, (meta or {}) | numbers)
         partial.replace(path)
 
     def resume(self, path: Path) -> bool:
@@ -90,6 +125,7 @@ class Run:
         if not path.exists():
             return False
         module: dict[str, Tensor] = {}
+        average: dict[str, Tensor] = {}
         state: dict[int, dict[str, Tensor]] = {}
         with safe_open(path, "pt") as archive:
             meta = archive.metadata()
@@ -99,11 +135,12 @@ class Run:
                 if kind == "module":
                     module[name] = value
                 elif kind == "average":
-                    self.average[name] = value
+                    average[name] = value
                 else:
                     index, _, name = name.partition(".")
                     state.setdefault(int(index), {})[name] = value
         self.module.load_state_dict(module)
+        self.average = {name: value.to(self.average[name].device) for name, value in average.items()}
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
         self.epoch, self.step_number = int(meta["epoch"]), int(meta["step"])
