@@ -37,12 +37,16 @@ class BuiltinEncoder:
     Args:
         weights_dir: another folder with config.json, image.onnx, text.onnx and tokenizer.json.
         threads: of the picture tower; None lets onnxruntime take one per core. Words take one.
+        spec: what `load_encoder` takes to get this encoder again.
     Raises:
         EncoderUnavailableError: the folder has no config.json.
         EncoderDamagedError: config.json cannot be read; later, a file does not match its sha256.
     """
 
-    def __init__(self, weights_dir: Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, weights_dir: Path | None = None, threads: int | None = None, *, spec: str = "builtin"
+    ) -> None:
+        self._spec = spec
         self._folder = Path(weights_dir) if weights_dir is not None else WEIGHTS_DIR
         self._threads = threads
         self._lock = threading.Lock()
@@ -58,7 +62,7 @@ class BuiltinEncoder:
             normalisation = str(config["normalisation"])
         except FileNotFoundError as error:
             remedy = "install pixseek again, or use --encoder auto"
-            raise EncoderUnavailableError("builtin", f"{path} is not there", remedy) from error
+            raise EncoderUnavailableError(spec, f"{path} is not there", remedy) from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EncoderDamagedError(str(path), f"not a config: {error!r}") from error
         p = self._preprocess
@@ -68,8 +72,8 @@ class BuiltinEncoder:
 
     @property
     def spec(self) -> str:
-        """`builtin`."""
-        return "builtin"
+        """`builtin`, or `local-dir:FOLDER` for weights of the same kind elsewhere."""
+        return self._spec
 
     @property
     def fingerprint(self) -> str:
