@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         IndexNewerError,
         IndexStorageError,
     )
-    from indexer.images import DecodeLimits, ImageError, Picture, Region, decode
+    from indexer.formats import IMAGE_SUFFIXES
+    from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
+    from indexer.metadata import Metadata, read_blocks
     from indexer.pipeline import index_folders
     from indexer.records import Failure, FrameRecord, IndexReport, IndexStatus, Neighbor, Progress, Space
     from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
@@ -31,14 +33,17 @@ _HOMES = {
         "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
         "IndexingError",
     ),
-    "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode"),
+    "formats": ("IMAGE_SUFFIXES",),
+    "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
+    "metadata": ("Metadata", "read_blocks"),
     "pipeline": ("index_folders",),
     "records": ("Failure", "FrameRecord", "IndexReport", "IndexStatus", "Neighbor", "Progress", "Space"),
     "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
+    "IMAGE_SUFFIXES",
     "CheckReport",
     "DecodeLimits",
     "Failure",
@@ -53,6 +58,7 @@ __all__ = [
     "IndexStatus",
     "IndexStorageError",
     "IndexingError",
+    "Metadata",
     "Neighbor",
     "Picture",
     "Problem",
@@ -64,8 +70,10 @@ __all__ = [
     "backup",
     "check",
     "decode",
+    "describe",
     "index_folders",
     "prune",
+    "read_blocks",
     "repair",
 ]
 

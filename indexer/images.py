@@ -22,7 +22,7 @@ from indexer import formats, partial, pixels, raw
 from indexer.formats import IMAGE_SUFFIXES, ImageError
 from indexer.metadata import Metadata, read_blocks, read_metadata
 
-__all__ = ["IMAGE_SUFFIXES", "DecodeLimits", "ImageError", "Picture", "Region", "decode"]
+__all__ = ["IMAGE_SUFFIXES", "DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"]
 
 MAX_TILES: Final = 12
 TILED_ASPECT: Final = 2.0  # beyond this the encoder's centre crop misses more than half of the picture
@@ -108,6 +108,28 @@ def decode(data: bytes, *, min_side: int, limits: DecodeLimits = _DEFAULT_LIMITS
             Exception
         ) as error:  # decoders raise anything: OSError, SyntaxError, RuntimeError, struct.error
             raise ImageError(_explain(error, formats.sniff(data))) from error
+
+
+def describe(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS, name: str = "") -> Metadata:
+    """Return what a picture file says about itself, its pixels undecoded where that says it; never raises.
+
+    Args:
+        data: the whole file.
+        name: as for `decode`.
+    """
+    with _LOCK, _pillow_state():
+        try:
+            if raw.is_raw(data, name):
+                return _decode(data, 1, limits, name).metadata
+            formats.require_allowed(data, name)
+            formats.check_canvas(data, limits.max_pixel_bytes)
+            image = _open(data, 1)
+            if image.format == "PNG":  # its EXIF and XMP may follow the pixels
+                formats.check_budget(image, data, image.size, limits.max_pixel_bytes)
+                image.load()
+            return read_metadata(image)
+        except Exception:  # as `decode`: decoders raise anything, and words are worth less than the picture
+            return Metadata()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
-"""Making and judging encoders.
+"""Making and judging encoders, and reading the pictures and words for it.
 
-Read in this order: datasets (tars, captions, prompts), drawings (data/draw_samples.py as a set),
-backbone (MobileNetV2), features (cached views), teacher (cached sentence embeddings), tokenizer,
-models (the two towers), losses, distil and contrast (the two stages), evaluate (recall), export (ONNX),
-builtin (the recipe of the shipped encoder, one command).
+Read in this order. Errors: errors. A set in any format: samples (`Sample`), tars, tables, folders,
+datasets (`read_dataset`). How good: metrics, evaluate. How long: run. The shipped encoder: builtin, a
+room in the room, with its own map.
 
 Nothing is imported here: reading `training` costs nothing and needs no torch.
 """

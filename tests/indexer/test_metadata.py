@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from indexer.images import decode
+from indexer.images import decode, describe
 from indexer.metadata import MAX_NAME, MAX_TEXT, Metadata, read_blocks
 from tests.indexer import pictures
 from tests.indexer.pictures import encode, iptc, jpeg, photo_exif, scene, xmp
@@ -193,3 +193,16 @@ def test_endless_iptc_lengths_end() -> None:
     assert read_blocks(Image.Exif(), b"", record).keywords == ()
     many = b"".join(struct.pack(">BBBH", 0x1C, 2, 25, 4) + f"{i:04}".encode() for i in range(9000))
     assert len(read_blocks(Image.Exif(), b"", many).keywords) == 200
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
+def test_a_description_is_that_of_the_decoded_picture(kind: str) -> None:
+    from indexer.formats import openers
+
+    if kind not in openers():
+        pytest.skip(f"no decoder for {kind} is installed")
+    data = encode(scene(), kind, exif=photo_exif().tobytes(), xmp=xmp("a lighthouse", ["sea"]))
+    assert describe(data) == about(data)
+    assert describe(data).camera == "Acme Pixel 9"
+    for cut in (b"", b"not a picture", data[: len(data) // 2], data[:40]):
+        assert isinstance(describe(cut), Metadata)
