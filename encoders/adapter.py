@@ -109,6 +109,9 @@ def write_adapter(folder: Path, encoder: AdaptedEncoder, record: dict[str, Any])
         file.flush()
         os.fsync(file.fileno())
     base: dict[str, Any] = {"spec": encoder.base.spec, "fingerprint": encoder.base.fingerprint}
+    parsed = parse_spec(encoder.base.spec)
+    if parsed.kind == "dir":
+        base["beside"] = os.path.relpath(parsed.model, os.path.abspath(folder))
     text = json.dumps(
         {
             "format": FORMAT,
@@ -157,11 +160,15 @@ def read_adapter(folder: Path, *, spec: str, load_base: Callable[[str], Encoder]
         raise EncoderDamagedError(str(path), f"not an adapter's description ({error!r})", REMEDY) from error
     image, text = _matrices(folder / MATRICES, dim, sha256)
     parsed = parse_spec(base_spec)
+    if parsed.kind == "dir" and not Path(parsed.model).exists() and "beside" in record["base"]:
+        base_spec = f"local-dir:{folder / str(record['base']['beside'])}"
+        parsed = parse_spec(base_spec)
     if parsed.kind == "dir" and is_adapter(Path(parsed.model)):
         raise EncoderDamagedError(str(path), "its base is an adapter, too", REMEDY)
     base = load_base(base_spec)
     if base.fingerprint != base_fingerprint:
-        why = f"its base {base_spec} is not the one it was made for ({base_fingerprint[:12]}, now {base.fingerprint[:12]})"
+        made, now = base_fingerprint[:12], base.fingerprint[:12]
+        why = f"its base {base_spec} is not the one it was made for ({made}, now {now})"
         raise EncoderUnavailableError(spec, why, f"bring the old base back, or {REMEDY}")
     try:
         return AdaptedEncoder(base, image, text, spec=spec)
