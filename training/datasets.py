@@ -28,7 +28,7 @@ from training.tars import is_tar, read_shards, read_tar
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Sample", "decoded", "read_dataset", "read_tar"]
+__all__ = ["CAPTIONS", "Sample", "Say", "decoded", "read_dataset", "read_tar"]
 
 
 def read_dataset(
