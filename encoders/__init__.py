@@ -1,7 +1,8 @@
 """Pictures and words to embeddings: the room's door.
 
 Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder shipped in the package),
-`specs` (what a person may type), `store` (the cache folder), `tokens` (tokenizers without torch),
+`specs` (what a person may type), `store` (the cache folder), `adapter` (a matrix per tower on another
+encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
 `registry` (`load_encoder`, `resolve_auto`, `list_encoders`).
@@ -11,6 +12,7 @@ Importing this door imports numpy and Pillow, and neither torch, open_clip, tran
 
 from __future__ import annotations
 
+from encoders.adapter import AdaptedEncoder, write_adapter
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.errors import (
     EncoderDamagedError,
@@ -23,6 +25,7 @@ from encoders.errors import (
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
 
 __all__ = [
+    "AdaptedEncoder",
     "AutoChoice",
     "Embeddings",
     "Encoder",
@@ -39,4 +42,5 @@ __all__ = [
     "load_encoder",
     "normalize",
     "resolve_auto",
+    "write_adapter",
 ]

@@ -76,7 +76,7 @@ def load_encoder(
 
     Args:
         spec: `builtin`, `auto`, `MODEL/PRETRAINED`, `MODEL@WEIGHTS`, `CONFIG.json@WEIGHTS`, `hf-hub:ORG/NAME`
-            or `local-dir:FOLDER` (in open_clip's format, the built-in one's, or an adapter); docs/encoders.md.
+            or `local-dir:FOLDER` (open_clip's format, the built-in one's, or an adapter); docs/encoders.md.
         cache_dir: where exports and checksums are kept; see `store`.
         allow_pickle: read the tensors, and nothing else, of a .pt, .pth or .bin file.
         offline: no network call, whatever is missing.

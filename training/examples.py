@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,14 @@ from encoders import Embeddings, Encoder, UsageError
 from training.memory import Memory, Record, embed_texts
 from training.samples import Say
 
-Kind = Literal["captions", "keywords", "labels"]
-Right = tuple[tuple[int, ...], ...]
+Kind: TypeAlias = Literal["captions", "keywords", "labels"]
+Right: TypeAlias = tuple[tuple[int, ...], ...]
 """For each picture the texts that are right for it, as rows of `texts`, ascending."""
+Worded: TypeAlias = tuple[Record, tuple[str, ...]]
+"""A picture and the words of one kind that belong to it."""
 
 TEMPLATES = ("a photo of {}", "{}", "a picture of {}")
+TEMPLATES_ZH = ("一张{}的照片", "{}", "{}的图片")
 """How a name is asked for. Source: prompt ensembles, Radford et al. 2021, arXiv:2103.00020, section 3.1.4."""
 LEARN, VALIDATE, HELD_OUT = 0, 1, 2
 SHARES = {HELD_OUT: 0.2, VALIDATE: 0.1}
@@ -42,6 +45,7 @@ class Examples:
         right: see `Right`.
         part: (n,) LEARN, VALIDATE or HELD_OUT for each picture.
         rows: (n,) number of each picture in the order of reading, for pixels kept elsewhere.
+        contents: sha256 of each picture's file.
         images: (n, dim) by the base encoder.
         prompts: (templates, texts, dim) by the base encoder; one template, the caption itself, for captions.
     """
@@ -51,6 +55,7 @@ class Examples:
     right: Right
     part: npt.NDArray[np.int8]
     rows: npt.NDArray[np.int64]
+    contents: tuple[bytes, ...]
     images: Embeddings
     prompts: npt.NDArray[np.float32]
 
@@ -92,22 +97,33 @@ def choose(
         )
     number = {text: index for index, text in enumerate(names)}
     right = tuple(tuple(sorted(number[text] for text in words)) for _, words in merged)
-    templates = ("{}",) if kind == "captions" else TEMPLATES
-    prompts = np.stack(
-        [
-            embed_texts([template.format(name) for name in names], encoder, memory, step=step)
-            for template in templates
-        ]
-    )
     return Examples(
         kind=kind,
         texts=tuple(names),
         right=right,
         part=split([record.pixels for record, _ in merged], right, kind),
         rows=np.array([record.row for record, _ in merged], dtype=np.int64),
+        contents=tuple(record.content for record, _ in merged),
         images=memory.vectors([record.content for record, _ in merged]),
-        prompts=prompts,
+        prompts=embed_prompts(kind, names, encoder, memory, step=step),
     )
+
+
+def embed_prompts(
+    kind: Kind, names: Sequence[str], encoder: Encoder, memory: Memory, *, step: Callable[[int, int], None]
+) -> npt.NDArray[np.float32]:
+    """Return (templates, names, dim) unit rows: how each name is asked for; a caption is asked as it is."""
+    asked = [asked_as(kind, name) for name in names]
+    flat = [sentence for turn in zip(*asked, strict=True) for sentence in turn]
+    return embed_texts(flat, encoder, memory, step=step).reshape(len(asked[0]), len(names), encoder.dim)
+
+
+def asked_as(kind: Kind, name: str) -> tuple[str, ...]:
+    """Return the sentences that ask for a name, in Chinese for a Chinese one; for a caption itself."""
+    if kind == "captions":
+        return (name,)
+    chinese = any("\u3400" <= character <= "\u9fff" for character in name)
+    return tuple(template.format(name) for template in (TEMPLATES_ZH if chinese else TEMPLATES))
 
 
 def clean_name(name: str) -> str:
@@ -118,20 +134,20 @@ def clean_name(name: str) -> str:
     return " ".join(kept or words.split()).lower() or name
 
 
-def _words(records: Sequence[Record]) -> tuple[Kind, list[tuple[Record, tuple[str, ...]]]]:
+def _words(records: Sequence[Record]) -> tuple[Kind, list[Worded]]:
     """Return what kind of words to learn from, and the records that have such.
 
     Captions say most and labels least: the first kind that half of the worded pictures have.
     """
-    found: dict[Kind, list[tuple[Record, tuple[str, ...]]]] = {"captions": [], "keywords": [], "labels": []}
+    found: dict[Kind, list[Worded]] = {"captions": [], "keywords": [], "labels": []}
     for record in records:
-        label: tuple[str, ...] = (clean_name(record.label),)
         if record.captions:
             found["captions"].append((record, record.captions))
         if record.keywords:
             found["keywords"].append((record, tuple(dict.fromkeys(word.lower() for word in record.keywords))))
         if record.label:
-            found["labels"].append((record, label))
+            name = clean_name(record.label)
+            found["labels"].append((record, (name,)))
     most = max(len(having) for having in found.values())
     kind = next(kind for kind, having in found.items() if 2 * len(having) >= most)
     having = found[kind]
@@ -141,27 +157,23 @@ def _words(records: Sequence[Record]) -> tuple[Kind, list[tuple[Record, tuple[st
     return kind, having
 
 
-def _merged(
-    worded: Sequence[tuple[Record, tuple[str, ...]]], kind: Kind, say: Say
-) -> list[tuple[Record, tuple[str, ...]]]:
+def _merged(worded: Sequence[Worded], kind: Kind, say: Say) -> list[Worded]:
     """Return every picture once; one that stands under two labels is left out."""
     together: dict[bytes, tuple[Record, dict[str, None]]] = {}
     for record, texts in worded:
         together.setdefault(record.pixels, (record, {}))[1].update(dict.fromkeys(texts))
-    merged = [(record, tuple(texts)) for record, texts in together.values()]
+    merged: list[Worded] = [(record, tuple(texts)) for record, texts in together.values()]
     if len(merged) < len(worded):
         say(f"{len(worded) - len(merged):,} pictures are copies of others and count once")
     if kind == "labels":
-        single = [(record, texts) for record, texts in merged if len(texts) == 1]
+        single = [worded for worded in merged if len(worded[1]) == 1]
         if len(single) < len(merged):
             say(f"{len(merged) - len(single):,} pictures stand under several labels and were left out")
         merged = single
     return merged
 
 
-def _without_boilerplate(
-    merged: list[tuple[Record, tuple[str, ...]]], say: Say
-) -> list[tuple[Record, tuple[str, ...]]]:
+def _without_boilerplate(merged: list[Worded], say: Say) -> list[Worded]:
     """Return the pictures less the captions that stand under very many: they say nothing of any one."""
     shared = Counter(text for _, texts in merged for text in texts)
     limit = max(10, len(merged) // 20)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from encoders import Embeddings
+from encoders import Embeddings, EncoderError
 from training.examples import LEARN, VALIDATE, Examples
 
 Matrix = npt.NDArray[np.float32]
@@ -88,6 +88,8 @@ def learn(
         epochs: the most there may be.
         rank: of A; None learns all of it.
         step: told (epochs, epochs done).
+    Raises:
+        EncoderError: the loss is not a number.
     """
     rng = np.random.default_rng(seed)
     dim = examples.images.shape[1]
@@ -114,6 +116,8 @@ def learn(
             moments.step([*towers[0].pull(got.image), *towers[1].pull(got.text), slope])
             np.clip(moments.values[-1], np.log(LEAST_SCALE), np.log(MOST_SCALE), out=moments.values[-1])
         loss = validate()
+        if not np.isfinite(loss):
+            raise EncoderError(f"the loss became {loss} in epoch {epoch}; the base encoder may be damaged")
         step(epochs, epoch)
         if loss < best - 1e-5:
             best, best_epoch, kept = loss, epoch, (towers[0].matrix(), towers[1].matrix())
@@ -174,7 +178,7 @@ class Moments:
 
 
 def batches(pictures: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the pictures in random order, BATCH at a time, and at least four batches: small sets, too, get steps."""
+    """Yield the pictures in random order, BATCH at a time, in four batches or more: few get steps, too."""
     size = min(BATCH, len(pictures))
     count = max(4, -(-len(pictures) // size))
     rounds = -(-count * size // len(pictures))

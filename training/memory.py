@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders import Embeddings, Encoder, Pixels, UsageError
+from encoders import Embeddings, Encoder, EncoderError, Pixels, UsageError
 from training.samples import Sample, Say
 
 BATCH = 32
@@ -125,7 +125,7 @@ def read_pictures(
 
     def flush() -> None:
         if waiting:
-            vectors = encoder.encode_pixels(np.stack([pixels for _, _, pixels in waiting]))
+            vectors = _finite(encoder.encode_pixels(np.stack([pixels for _, _, pixels in waiting])), encoder)
             for (key, hashed, _), vector in zip(waiting, vectors, strict=True):
                 memory.put(key, vector, hashed)
             waiting.clear()
@@ -172,8 +172,14 @@ def embed_texts(
     new = [(key, text) for key, text in dict(zip(keys, texts, strict=True)).items() if key not in memory]
     for start in range(0, len(new), BATCH):
         batch = new[start : start + BATCH]
-        vectors = encoder.encode_texts([text for _, text in batch])
+        vectors = _finite(encoder.encode_texts([text for _, text in batch]), encoder)
         for (key, _), vector in zip(batch, vectors, strict=True):
             memory.put(key, vector)
         step(len(new), start + len(batch))
     return memory.vectors(keys)
+
+
+def _finite(vectors: Embeddings, encoder: Encoder) -> Embeddings:
+    if not np.isfinite(vectors).all():
+        raise EncoderError(f"encoder {encoder.spec} gives NaN; its weights may be damaged: fetch them again")
+    return vectors
