@@ -62,6 +62,12 @@ def finetune(
             show_default=False,
         ),
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", min=0.001, help="Of lora: changes count alpha / rank (16).", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the learning and the intervals.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Write the result even when it is worse on held-out pictures.")
@@ -78,7 +84,7 @@ def finetune(
     offline: Offline = False,
 ) -> None:
     """Adapt an encoder to your own captioned, keyworded or foldered pictures."""
-    from encoders import EncoderError, load_encoder
+    from encoders import EncoderError, Trainable, load_encoder
     from training.finetune import finetune as adapt
 
     cache = encoder_cache()
@@ -87,15 +93,20 @@ def finetune(
     def load(spec: str) -> Encoder:
         return load_encoder(spec, cache_dir=cache, allow_pickle=allow_pickle, offline=offline)
 
+    def trainable(spec: str) -> Trainable:
+        return Trainable(spec, cache_dir=cache, allow_pickle=allow_pickle, offline=offline)
+
     with terminal.progress_bar(quiet=as_json) as show:
         found = adapt(
             source,
             out,
             encoder=base,
             load=load,
+            trainable=trainable,
             method=method.value,
             epochs=epochs,
             rank=rank,
+            alpha=alpha,
             seed=seed,
             force=force,
             field=field,

@@ -5,7 +5,7 @@ Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder sh
 encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`registry` (`load_encoder`, `resolve_auto`, `list_encoders`).
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `trainable` (open_clip models to be trained).
 
 Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.
 """
@@ -23,6 +23,7 @@ from encoders.errors import (
     UsageError,
 )
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
+from encoders.trainable import Trainable
 
 __all__ = [
     "AdaptedEncoder",
@@ -37,6 +38,7 @@ __all__ = [
     "Pixels",
     "PixseekError",
     "Preprocess",
+    "Trainable",
     "UsageError",
     "list_encoders",
     "load_encoder",

@@ -7,13 +7,16 @@ The order: pictures and words through the base encoder (`memory`), which part le
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +24,7 @@ from encoders import (
     AdaptedEncoder,
     Encoder,
     EncoderError,
+    Pixels,
     UsageError,
     normalize,
     write_adapter,
@@ -31,11 +35,15 @@ from training.evaluate import Progress, Watch
 from training.examples import HELD_OUT, LEARN, VALIDATE, Examples, choose, embed_prompts
 from training.judge import Change, Embedded, compare
 from training.linear import learn
-from training.memory import Memory, embed_texts, read_pictures
+from training.memory import BATCH, Memory, embed_texts, read_pictures
 from training.samples import CAPTIONS, Sample, Say
 from training.target import beside, holds_encoder, put
 
+if TYPE_CHECKING:
+    from training.tuning import Towers
+
 Method = Literal["linear", "lora"]
+PIXELS = "pixels.u8"
 EPOCHS: dict[str, int] = {"linear": 100, "lora": 10}
 
 
@@ -115,9 +123,11 @@ def finetune(
     *,
     encoder: Encoder,
     load: Callable[[str], Encoder],
+    trainable: Callable[[str], Towers] | None = None,
     method: Method = "linear",
     epochs: int | None = None,
     rank: int | None = None,
+    alpha: float | None = None,
     seed: int = 0,
     force: bool = False,
     field: str = CAPTIONS,
@@ -131,8 +141,9 @@ def finetune(
         source, field, images: as for `read_dataset`.
         out: the folder of the result, new or written here before.
         encoder: the base; adapting an adapter goes on from its matrices.
-        load: gives the encoder of a spec, for the one in `out`.
-        epochs, rank: None means the method's own.
+        load: gives the encoder of a spec, for the one in `out` and for the result of lora.
+        trainable: gives the towers of a spec, for lora.
+        epochs, rank, alpha: None means the method's own; alpha is lora's.
         force: write also what is worse.
         cache_dir: embeddings are kept there for the next run; None keeps none.
     Raises:
@@ -146,8 +157,14 @@ def finetune(
     there = holds_encoder(out)
     if Path(root.spec.removeprefix("local-dir:")).resolve() == out.resolve():
         raise UsageError(f"the base encoder is in {out} itself; name another folder with --out")
-    if method == "lora":
-        raise UsageError("not yet")
+    if alpha is not None and method != "lora":
+        raise UsageError("--alpha belongs to --method lora")
+    if method == "lora" and encoder is not root:
+        raise UsageError(
+            f"{encoder.spec} is a linear adapter, whose towers are those of {root.spec}; "
+            f"use --encoder {root.spec}, or --method linear"
+        )
+    work = out.with_name(f".{out.name}.lora")
 
     def samples(say: Say) -> Iterator[Sample]:
         return read_dataset(source, field=field, images=images, say=say)
@@ -167,7 +184,13 @@ def finetune(
     if there:
         again = samples(lambda line: None)
         previous = _previous(out, examples, encoder, load, again, watch, notes.append)
-    made = _linear(encoder, examples, everyday, out, epochs or EPOCHS["linear"], rank, seed, watch)
+    epochs = epochs or EPOCHS[method]
+    if method == "linear":
+        made = _linear(encoder, examples, everyday, out, epochs, rank, seed, watch)
+    else:
+        assert trainable is not None
+        towers = trainable(root.spec)
+        made = _lora(towers, encoder, examples, work, load, epochs, rank, alpha, seed, watch)
     changes = compare(examples, before, made.held_out, seed=seed)
     changes_previous = compare(examples, previous, made.held_out, seed=seed) if previous else []
     moved = drift(everyday, made.everyday)
@@ -194,6 +217,7 @@ def finetune(
         with beside(out) as folder:
             made.write(folder, record)
             put(folder, out)
+        shutil.rmtree(work, ignore_errors=True)
     return Finetuned(
         out=f"local-dir:{out}",
         base=root.spec,
@@ -237,6 +261,91 @@ def _linear(
         everyday=normalize(everyday @ learned.text.T),
         fingerprint=adapted.fingerprint,
         write=lambda folder, record: write_adapter(folder, adapted, record),
+    )
+
+
+@contextlib.contextmanager
+def _pixel_file(work: Path) -> Iterator[Callable[[Pixels], None]]:
+    """Yield what appends a picture's square to the work folder's file: all of them may not fit in memory."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with open(work / PIXELS, "wb") as file:
+            yield lambda pixels: file.writelines([pixels.tobytes()])
+    except OSError as error:
+        raise EncoderError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
+
+
+def _lora(
+    towers: Towers,
+    encoder: Encoder,
+    examples: Examples,
+    work: Path,
+    load: Callable[[str], Encoder],
+    epochs: int,
+    rank: int | None,
+    alpha: float | None,
+    seed: int,
+    watch: Watch,
+) -> Made:
+    """Return what LoRA makes of the towers, measured through the files it is saved in."""
+    from training.lora import ALPHA, RANK
+    from training.tuning import tune
+
+    size = encoder.image_size
+    pixels = np.memmap(work / PIXELS, dtype=np.uint8, mode="r").reshape(-1, size, size, 3)
+    words = hashlib.sha256(
+        repr((examples.texts, examples.right, examples.contents)).encode("utf-8", "replace")
+    )
+    identity = {
+        "encoder": encoder.fingerprint,
+        "data": hashlib.sha256(words).hexdigest(),
+        "epochs": epochs,
+        "rank": rank or RANK,
+        "alpha": alpha or ALPHA,
+        "seed": seed,
+    }
+    tuned = tune(
+        towers,
+        examples,
+        pixels,
+        work,
+        identity=identity,
+        epochs=epochs,
+        rank=rank or RANK,
+        alpha=alpha or ALPHA,
+        seed=seed,
+        step=_steps(watch),
+    )
+    result = work / "result"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir()
+    towers.save(result)
+    adapted = load(f"local-dir:{result}")
+    held_out = examples.rows[examples.pictures(HELD_OUT)]
+    parts = []
+    for start in range(0, len(held_out), BATCH):
+        parts.append(
+            adapted.encode_pixels(np.stack([pixels[row] for row in held_out[start : start + BATCH]]))
+        )
+        watch(Progress(len(held_out), start + len(parts[-1])))
+    memory = Memory(None, adapted.dim)
+
+    def write(folder: Path, record: dict[str, Any]) -> None:
+        for path in result.iterdir():
+            path.rename(folder / path.name)
+        base = {"spec": encoder.spec, "fingerprint": encoder.fingerprint}
+        record = {"kind": "pixseek finetune", "base": base, **record}
+        (folder / "finetune.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    return Made(
+        epochs=tuned.epochs,
+        held_out=Embedded(
+            np.concatenate(parts),
+            embed_prompts(examples.kind, examples.texts, adapted, memory, step=_steps(watch)),
+        ),
+        everyday=embed_texts(EVERYDAY, adapted, memory, step=_steps(watch)),
+        fingerprint=adapted.fingerprint,
+        write=write,
     )
 
 
