@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -128,6 +128,24 @@ def drop_stdout() -> None:
 def line(text: str) -> None:
     """Write one line of text to stdout."""
     write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> None:
+    """Write rows in columns, the first one a heading; the columns in `right` are set flush right."""
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (
+            " " * (width - _cells(text)) + text if i in right else text + " " * (width - _cells(text))
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        line("  ".join(padded).rstrip())
+
+
+def _cells(text: str) -> int:
+    """Return how many columns a terminal gives a text: two for a Chinese character."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def document(value: object) -> None:

@@ -29,6 +29,72 @@ IMAGE_BATCH = 8
 """Pictures per run: as fast as 32 on two cores (66 pictures a second), with 285 MB instead of 800."""
 TEXT_BATCH = 64
 FILES = ("image.onnx", "text.onnx", "tokenizer.json")
+"""What decides an embedding, and so the fingerprint."""
+
+
+class Weights:
+    """A folder with an encoder: its config.json, and its files, given out once they match their sha256.
+
+    Attributes:
+        folder: where the files lie.
+        config: config.json as it was read.
+    Raises:
+        EncoderUnavailableError: the folder has no config.json.
+        EncoderDamagedError: config.json cannot be read, or lists no sha256 for a file of `FILES`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else WEIGHTS_DIR
+        path = self.folder / "config.json"
+        try:
+            self.config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self.sha256 = {str(name): str(value) for name, value in self.config["sha256"].items()}
+            self.embedding_sha256 = [self.sha256[name] for name in FILES]
+        except FileNotFoundError as error:
+            remedy = "install pixseek again, or use --encoder auto"
+            raise EncoderUnavailableError("builtin", f"{path} is not there", remedy) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.not_a_config(error) from error
+
+    def not_a_config(self, error: Exception) -> EncoderDamagedError:
+        """Return the error that says config.json holds something else."""
+        return EncoderDamagedError(str(self.folder / "config.json"), f"not a config: {error!r}")
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises EncoderDamagedError when it is not the file config.json lists."""
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise EncoderDamagedError(str(path), f"cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != self.sha256.get(name):
+            raise EncoderDamagedError(str(path), "its sha256 is not the one in config.json")
+        return data
+
+    def session(self, name: str, threads: int | None) -> InferenceSession:
+        """Return a session on the CPU; threads None: one per core. Raises EncoderDamagedError."""
+        import onnxruntime
+
+        data = self.read(name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        try:
+            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own errors share no base but this
+            raise EncoderDamagedError(str(self.folder / name), str(error)) from error
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer of tokenizer.json. Raises EncoderDamagedError."""
+        from tokenizers import Tokenizer
+
+        data = self.read("tokenizer.json")
+        try:
+            return Tokenizer.from_str(data.decode("utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise EncoderDamagedError(str(self.folder / "tokenizer.json"), str(error)) from error
 
 
 class BuiltinEncoder:
@@ -47,26 +113,22 @@ class BuiltinEncoder:
         self, weights_dir: Path | None = None, threads: int | None = None, *, spec: str = "builtin"
     ) -> None:
         self._spec = spec
-        self._folder = Path(weights_dir) if weights_dir is not None else WEIGHTS_DIR
+        self._weights = Weights(weights_dir)
         self._threads = threads
         self._lock = threading.Lock()
         self._image: InferenceSession | None = None
         self._text: tuple[InferenceSession, Tokenizer] | None = None
-        path = self._folder / "config.json"
+        config = self._weights.config
         try:
-            config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            self._sha256 = {name: str(config["sha256"][name]) for name in FILES}
             self._dim = int(config["dim"])
             self._context = int(config["context_length"])
             self._preprocess = Preprocess(**config["preprocess"])
             normalisation = str(config["normalisation"])
-        except FileNotFoundError as error:
-            remedy = "install pixseek again, or use --encoder auto"
-            raise EncoderUnavailableError(spec, f"{path} is not there", remedy) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EncoderDamagedError(str(path), f"not a config: {error!r}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._weights.not_a_config(error) from error
         p = self._preprocess
-        parts = [*(self._sha256[name] for name in FILES), p.size, p.mode, p.interpolation, p.fill]
+        # Of FILES only: a caption decoder beside them changes no embedding.
+        parts = [*self._weights.embedding_sha256, p.size, p.mode, p.interpolation, p.fill]
         parts += [normalisation, self._dim, self._context]
         self._fingerprint = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
@@ -116,7 +178,7 @@ class BuiltinEncoder:
             session = self._image_session()
             for start in range(0, len(pixels), IMAGE_BATCH):
                 batch = np.ascontiguousarray(pixels[start : start + IMAGE_BATCH])
-                rows[start : start + len(batch)] = session.run(None, {"pixels": batch})[0]
+                rows[start : start + len(batch)] = session.run(["embeddings"], {"pixels": batch})[0]
         return normalize(rows)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
@@ -157,44 +219,13 @@ class BuiltinEncoder:
     def _image_session(self) -> InferenceSession:
         with self._lock:
             if self._image is None:
-                self._image = self._session("image.onnx", self._threads)
+                self._image = self._weights.session("image.onnx", self._threads)
             return self._image
 
     def _text_session(self) -> tuple[InferenceSession, Tokenizer]:
         with self._lock:
             if self._text is None:
-                from tokenizers import Tokenizer
-
-                data = self._read("tokenizer.json")
-                try:
-                    tokenizer = Tokenizer.from_str(data.decode("utf-8"))
-                except Exception as error:  # the library raises bare Exception
-                    raise EncoderDamagedError(str(self._folder / "tokenizer.json"), str(error)) from error
+                tokenizer = self._weights.tokenizer()
                 # One thread: a query takes 2 ms, and waking others costs a first query 100.
-                self._text = self._session("text.onnx", 1), tokenizer
+                self._text = self._weights.session("text.onnx", 1), tokenizer
             return self._text
-
-    def _read(self, name: str) -> bytes:
-        """Return a file's bytes once they match their sha256."""
-        path = self._folder / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise EncoderDamagedError(str(path), f"cannot be read: {error.strerror}") from error
-        if hashlib.sha256(data).hexdigest() != self._sha256[name]:
-            raise EncoderDamagedError(str(path), "its sha256 is not the one in config.json")
-        return data
-
-    def _session(self, name: str, threads: int | None) -> InferenceSession:
-        import onnxruntime
-
-        data = self._read(name)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-        try:
-            return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own errors share no base but this
-            raise EncoderDamagedError(str(self._folder / name), str(error)) from error

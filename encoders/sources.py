@@ -68,50 +68,58 @@ def resolve(spec: Spec, *, allow_pickle: bool = False, offline: bool = False) ->
         EncoderDamagedError: a configuration file is not one.
         EncoderError: the weights are a pickle and `allow_pickle` is off.
     """
-    if not installed():
-        raise EncoderUnavailableError(spec.text, "torch and open_clip are not installed", INSTALL)
-    config_file: Path | None = None
-    preprocess: dict[str, Any] = {}
+    config, preprocess, config_file, name = describe(spec, offline=offline)
     tokenizer_dir: Path | None = None
     if spec.kind == "hub":
-        config_file = fetch(spec, spec.model, (CONFIG_NAME,), offline=offline)
-        config, preprocess = _read_hub_config(config_file)
         weights = fetch(spec, spec.model, _names(allow_pickle), offline=offline)
-        name = spec.model
     elif spec.kind == "dir":
         tokenizer_dir = Path(spec.model)
-        config_file = tokenizer_dir / CONFIG_NAME
-        if not config_file.is_file():
-            raise EncoderUnavailableError(
-                spec.text,
-                f"no {CONFIG_NAME} in {spec.model}",
-                "point local-dir: at a folder saved by open_clip",
-            )
-        config, preprocess = _read_hub_config(config_file)
         weights = _weights_in(spec, tokenizer_dir)
-        name = tokenizer_dir.name
+    elif spec.kind == "file":
+        assert spec.weights is not None
+        weights = spec.weights
+        preprocess = usual_preprocess(name) if config_file is None else {}
+        if (weights.parent / "tokenizer.json").is_file():
+            tokenizer_dir = weights.parent
+        if not weights.is_file():
+            raise EncoderUnavailableError(spec.text, f"no such file: {weights}", "check the path after @")
     else:
-        config, config_file, name = architecture(spec)
-        if spec.kind == "file":
-            assert spec.weights is not None
-            weights = spec.weights
-            preprocess = usual_preprocess(name) if config_file is None else {}
-            if (weights.parent / "tokenizer.json").is_file():
-                tokenizer_dir = weights.parent
-            if not weights.is_file():
-                raise EncoderUnavailableError(spec.text, f"no such file: {weights}", "check the path after @")
-        else:
-            tag = tag_config(spec)
-            if tag.get("quick_gelu"):
-                config["quick_gelu"] = True  # what the weights were trained with; open_clip only warns
-            preprocess = tag
-            weights = _tag_weights(spec, tag, allow_pickle=allow_pickle, offline=offline)
+        preprocess = tag = tag_config(spec)
+        if tag.get("quick_gelu"):
+            config["quick_gelu"] = True  # what the weights were trained with; open_clip only warns
+        weights = _tag_weights(spec, tag, allow_pickle=allow_pickle, offline=offline)
     if weights.suffix not in (".safetensors", ".npz") and not allow_pickle:
         raise EncoderError(
             f"encoder {spec.text!r}: {weights.name} is a pickle, which can run code when it is read; "
             f"use a .safetensors file, or --allow-pickle to read its tensors only"
         )
     return Source(spec, name, config, preprocess, weights, tokenizer_dir, config_file, offline)
+
+
+def describe(spec: Spec, *, offline: bool) -> tuple[dict[str, Any], dict[str, Any], Path | None, str]:
+    """Return (model configuration, preprocessing, the file of both or None, name); no weights are fetched.
+
+    Raises:
+        EncoderUnavailableError: unknown name, file not there, hub not reachable, extra not installed.
+        EncoderDamagedError: a configuration file is not one.
+    """
+    if not installed():
+        raise EncoderUnavailableError(spec.text, "torch and open_clip are not installed", INSTALL)
+    if spec.kind not in ("hub", "dir"):
+        config, config_file, name = architecture(spec)
+        return config, {}, config_file, name
+    if spec.kind == "hub":
+        path, name = fetch(spec, spec.model, (CONFIG_NAME,), offline=offline), spec.model
+    else:
+        path, name = Path(spec.model) / CONFIG_NAME, Path(spec.model).name
+        if not path.is_file():
+            raise EncoderUnavailableError(
+                spec.text,
+                f"no {CONFIG_NAME} in {spec.model}",
+                "point local-dir: at a folder saved by open_clip",
+            )
+    config, preprocess = _read_hub_config(path)
+    return config, preprocess, path, name
 
 
 def fetch(spec: Spec, repo: str, names: tuple[str, ...], *, offline: bool) -> Path:

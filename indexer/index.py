@@ -102,6 +102,14 @@ class Index:
         """Return {frame id: (dim,) float32 unit embedding}."""
         return self._catalog.vectors_of(frame_ids, self.space) if self.space else {}
 
+    def embeddings(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Yield (frame ids (n,), unit embeddings (n, dim)) of all frames of files the index still has."""
+        for ids, vectors in self._catalog.embeddings_after(self.space, 0) if self.space else ():
+            live = self._catalog.live_frames(ids.tolist())
+            kept = np.array([number in live for number in ids.tolist()], bool)
+            frames = np.array([live[number] for number in ids[kept].tolist()], np.int64)
+            yield frames, vectors[kept].astype(np.float32)
+
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, or only in part, by path."""
         return self._catalog.failures()

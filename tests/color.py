@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from encoders import Embeddings, Pixels, Preprocess, normalize
+from encoders import Embeddings, Pixels, Preprocess, UsageError, normalize
 
 COLORS = {
     "red": (220, 30, 30),
@@ -81,6 +81,24 @@ class ColorEncoder:
         return normalize(np.array([[row.count(color) + 1e-6 for color in COLORS] for row in words]))
 
 
+class ColorCaptioner:
+    """Writes `a red picture`: the colour that the middle pixel is nearest to."""
+
+    spec, image_size = "color", 16
+
+    def caption(self, images: Sequence[Image.Image]) -> list[str]:
+        return [f"a {self.color(image)} picture" for image in images]
+
+    def complete(self, image: Image.Image, prompt: str) -> str:
+        if len(prompt) > 60:
+            raise UsageError("the prompt is too long; shorten it")
+        return f"{prompt} {self.color(image)}"
+
+    def color(self, image: Image.Image) -> str:
+        middle = np.asarray(image)[image.height // 2, image.width // 2].astype(np.int64)
+        return min(COLORS, key=lambda name: int(((middle - COLORS[name]) ** 2).sum()))
+
+
 def draw(path: Path | bytes, color: str = "red", size: tuple[int, int] = (64, 48), *, mark: int = 0) -> Path:
     """Write a picture of one colour; another `mark` makes other content of nearly the same colour."""
     target = Path(os.fsdecode(path))
@@ -97,14 +115,17 @@ def main_with_color() -> None:
     """Run pixseek with the ColorEncoder behind `--encoder color...` and behind auto."""
     import encoders
 
-    real = encoders.load_encoder
+    real, real_captioner = encoders.load_encoder, encoders.load_captioner
 
     def load(spec: str, **options: Any) -> Any:
         if spec.startswith("color"):
             return ColorEncoder(spec, float(os.environ.get("COLOR_DELAY_S", "0")))
         return real(spec, **options)
 
-    encoders.load_encoder = load
+    def load_captioner(spec: str, **options: Any) -> Any:
+        return ColorCaptioner() if spec.startswith("color") else real_captioner(spec, **options)
+
+    encoders.load_encoder, encoders.load_captioner = load, load_captioner
     encoders.resolve_auto = lambda **options: encoders.AutoChoice("color", None)
     import cli
 

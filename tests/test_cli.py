@@ -52,7 +52,18 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_explains_itself(pixseek: Pixseek, flag: str) -> None:
     listed = pixseek(flag).stdout.decode()
-    for command in ("index", "search", "similar", "status", "failures", "check", "repair", "prune", "backup"):
+    for command in (
+        "index",
+        "search",
+        "similar",
+        "status",
+        "failures",
+        "check",
+        "repair",
+        "prune",
+        "backup",
+        "caption",
+    ):
         assert command in listed
     assert b"-0, --print0" in pixseek("search", flag).stdout
 

@@ -1,8 +1,51 @@
 """Making and judging encoders, and reading the pictures and words for it.
 
 Read in this order. Errors: errors. A set in any format: samples (`Sample`), tars, tables, folders,
-datasets (`read_dataset`). How good: metrics, evaluate. How long: run. The shipped encoder: builtin, a
-room in the room, with its own map.
+datasets (`read_dataset`). How good: metrics (retrieval, classes), bootstrap (intervals), phrasing (captions),
+evaluate (a data set judged), index_quality (an index judged). How long: run. An encoder adapted to a
+person's pictures: memory (embeddings kept), examples (words and parts), linear, lora and tuning (learning),
+judge (before and after), drift (everyday questions), target (the folder), adaptation (`finetune`). The
+shipped encoder: builtin, a room in the room, with its own map.
 
-Nothing is imported here: reading `training` costs nothing and needs no torch.
+Reading `training` costs nothing and needs no torch: what is asked for is imported when it is asked for.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.adaptation import Finetuned, finetune
+    from training.datasets import Sample, decoded, read_dataset
+    from training.errors import DatasetError
+    from training.evaluate import Evaluation, Measure, evaluate_dataset
+    from training.index_quality import evaluate_index
+
+_HOMES = {
+    "adaptation": ("Finetuned", "finetune"),
+    "datasets": ("Sample", "decoded", "read_dataset"),
+    "errors": ("DatasetError",),
+    "evaluate": ("Evaluation", "Measure", "evaluate_dataset"),
+    "index_quality": ("evaluate_index",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = [
+    "DatasetError",
+    "Evaluation",
+    "Finetuned",
+    "Measure",
+    "Sample",
+    "decoded",
+    "evaluate_dataset",
+    "evaluate_index",
+    "finetune",
+    "read_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for and no more."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'training' has no attribute {name!r}")
+    return getattr(import_module(f"training.{_MODULE_OF[name]}"), name)

@@ -1,10 +1,12 @@
 """An encoder judged on a data set: what a person wrote about pictures against what the encoder finds.
 
-`evaluate_index` in `judged_index` does the same for an index. Shares are in percent, as papers print them.
+`index_quality.evaluate_index` does the same for an index.
+Shares are in percent, as papers print them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -157,22 +159,23 @@ def evaluate_dataset(
     began = time.monotonic()
     watch = on_progress or (lambda progress: None)
     notes: list[str] = []
-    total, labels, worded = 0, {}, 0
+    total, worded, lots = 0, 0, []
+    labels: dict[str, int] = {}
     for sample in read_dataset(source, field=field, images=images, pictures=False):
         total, worded = total + 1, worded + bool(sample.texts)
+        lots.append(_lot(sample.key, seed))
         if sample.label:
             labels[in_words(sample.label)] = labels.get(in_words(sample.label), 0) + 1
         if total % 1000 == 0:
             watch(Progress(total, 0, scanning=True))
     classify_too = zero_shot if zero_shot is not None else not worded
     classes = sorted(labels)
-    _refuse(str(source), worded, classes, classify_too, captioner is not None)
+    _refuse(str(source), field, worded, classes, classify_too, captioner is not None)
 
     samples: Iterable[Sample] = read_dataset(source, field=field, images=images, say=notes.append)
     if limit is not None and limit < total:
-        drawn = np.zeros(total, bool)
-        drawn[np.random.default_rng(seed).choice(total, limit, replace=False)] = True
-        samples, total = _drawn(samples, drawn), limit
+        drawn = np.argsort(np.array(lots, np.uint64), kind="stable")[:limit]
+        samples, total = _drawn(samples, frozenset(drawn.tolist())), limit
     side = max(encoder.image_size, captioner.image_size if captioner else 0)
     pictures = decoded(samples, min_side=side, say=notes.append)
     rows, texts, truth, written = _encode(pictures, encoder, captioner, total, watch)
@@ -196,8 +199,13 @@ def in_words(label: str) -> str:
     return " ".join(label.replace("_", " ").split())
 
 
-def _refuse(source: str, worded: int, classes: list[str], classify_too: bool, captions: bool) -> None:
+def _refuse(
+    source: str, field: str, worded: int, classes: list[str], classify_too: bool, captions: bool
+) -> None:
     """Raise DatasetError where the words do not carry what was asked."""
+    if not worded and (field != CAPTIONS or not classify_too):
+        beside = "; it has labels: leave out --no-zero-shot" if classes and field == CAPTIONS else ""
+        raise DatasetError(f"{source}: no captions in {field!r}{beside}")
     if classify_too and len(classes) < 2:
         there = f"there is one class only, {classes[0]!r}" if classes else "there are no labels"
         raise DatasetError(
@@ -207,10 +215,14 @@ def _refuse(source: str, worded: int, classes: list[str], classify_too: bool, ca
         raise DatasetError(f"{source}: no captions there to compare written ones with; leave out --captions")
 
 
-def _drawn(samples: Iterable[Sample], drawn: np.typing.NDArray[np.bool_]) -> Iterator[Sample]:
-    for sample, wanted in zip(samples, drawn, strict=True):
-        if wanted:
-            yield sample
+def _lot(key: str, seed: int) -> int:
+    """Return a number that draws a picture by its name: the same ones in whatever order a set comes."""
+    digest = hashlib.blake2b(f"{seed} {key}".encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _drawn(samples: Iterable[Sample], drawn: frozenset[int]) -> Iterator[Sample]:
+    return (sample for number, sample in enumerate(samples) if number in drawn)
 
 
 # --- encoding
@@ -223,8 +235,14 @@ def _encode(
     total: int,
     watch: Watch,
 ) -> tuple[Embeddings, list[tuple[str, ...]], list[str], dict[int, str]]:
-    """Return (embeddings, sentences and label of each picture, captions written by number of picture)."""
-    rows, texts, labels = [], [], []
+    """Return (embeddings, sentences and label of each picture, captions written by number of picture).
+
+    Pictures are put in the order of their names: the draws of the bootstrap do not depend on the set's.
+    """
+    keys: list[str] = []
+    rows: list[Embeddings] = []
+    texts: list[tuple[str, ...]] = []
+    labels: list[str] = []
     written: dict[int, str] = {}
     squares: list[np.typing.NDArray[np.uint8]] = []
     waiting: list[tuple[int, Image.Image]] = []
@@ -246,6 +264,7 @@ def _encode(
         if captioner and sample.captions:
             waiting.append((len(texts), image))
         squares.append(encoder.preprocess(image))
+        keys.append(sample.key)
         texts.append(sample.texts)
         labels.append(in_words(sample.label))
         if len(waiting) >= CAPTION_BATCH:
@@ -256,7 +275,9 @@ def _encode(
     flush()
     if not rows:
         raise DatasetError("no pictures were left to judge")
-    return np.concatenate(rows), texts, labels, written
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    captions = {place: written[number] for place, number in enumerate(order) if number in written}
+    return np.concatenate(rows)[order], [texts[i] for i in order], [labels[i] for i in order], captions
 
 
 def encode_sentences(encoder: Encoder, sentences: Sequence[str], watch: Watch) -> Embeddings:
@@ -371,8 +392,6 @@ def evaluate_tar(path: Path, spec: str) -> tuple[Recall, int, int]:
     with tempfile.TemporaryDirectory() as cache:
         encoder = load_encoder(spec, cache_dir=Path(cache), offline=True)
         result = evaluate_dataset(path, encoder, draws=1)
-    first, second = (
-        {k: result.value(task, f"recall@{k}") for k in (1, 5, 10)}
-        for task in ("text-to-image", "image-to-text")
-    )
+    both = ("text-to-image", "image-to-text")
+    first, second = ({k: result.value(task, f"recall@{k}") for k in (1, 5, 10)} for task in both)
     return Recall(first, second), result.pictures, result.sentences

@@ -32,7 +32,7 @@ def read_folder(
 
     count, unreadable, first = 0, 0, ""
     for file, names in _walk(folder):
-        meta = _sidecars(file, names)
+        meta = sidecars(file, names)
         written = bool(Sample.of(file.name, b"", meta, field=field).texts)
         image = b""
         if pictures or not written:
@@ -69,7 +69,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
                 yield Path(where) / name, names
 
 
-def _sidecars(file: Path, names: frozenset[str]) -> dict[str, Any]:
+def sidecars(file: Path, names: frozenset[str]) -> dict[str, Any]:
     """Return what the files beside a picture say of it."""
     meta: dict[str, Any] = {}
     for suffix in (".json", ".txt", ".xmp"):

@@ -141,7 +141,7 @@ def owners(captions: Sequence[Sequence[str]]) -> Ints:
     return np.repeat(np.arange(len(captions)), [len(c) for c in captions]).astype(np.int64)
 
 
-def found_share(found: Sequence[Sequence[float]], exact: Floats, k: int) -> Floats:
+def found_share(found: Sequence[Floats], exact: Floats, k: int) -> Floats:
     """Return (q,) float64: how much of the k nearest an approximate search found, for each query.
 
     An answer is right when it scores no less than the k-th exact one: which of two equals comes is no fault.
@@ -154,7 +154,7 @@ def found_share(found: Sequence[Sequence[float]], exact: Floats, k: int) -> Floa
     k = min(k, exact.shape[1])
     return np.array(
         [
-            np.count_nonzero(np.asarray(scores[:k]) >= border - TIE) / k
+            np.count_nonzero(scores[:k] >= border - TIE) / k
             for scores, border in zip(found, exact[:, k - 1], strict=True)
         ]
     )

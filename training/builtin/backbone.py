@@ -17,7 +17,7 @@ from torch.nn import functional as F
 LAYERS = 52
 """Convolutions up to the 1280-channel one; layer 52, the ImageNet classifier, is left out."""
 TRUNK = 42
-"""Layers of the frozen trunk, whose (160, 7, 7) maps are cached; the three blocks above and layer 51 are tuned."""
+"""Layers of the frozen trunk, whose `MAPS` are cached; the three blocks above it and layer 51 are tuned."""
 MAPS = (160, 7, 7)
 SCALE = 127.5
 
@@ -43,7 +43,7 @@ class SameConv(nn.Module):
         return F.relu6(x) if self.activate else x
 
 
-def run_blocks(convs: Sequence[nn.Module], x: Tensor) -> Tensor:
+def run_blocks(convs: Sequence[nn.Module] | nn.ModuleList, x: Tensor) -> Tensor:
     """Return x after inverted residual blocks, three convolutions each; equal shapes are added."""
     for layer in range(0, len(convs), 3):
         y = convs[layer + 2](convs[layer + 1](convs[layer](x)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 from training.builtin.losses import distillation_loss, structure_loss
 from training.builtin.models import TextTower
 from training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,19 @@ class TextData:
         """Return the data with lengths and the row of each sentence."""
         return cls(ids, (ids != 0).sum(1), targets, {text: row for row, text in enumerate(texts)})
 
+    def known(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows of those texts that are training sentences."""
+        return np.array([self.rows[text] for text in texts if text in self.rows], dtype=np.int64)
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return (n, dim) float32 targets of the rows."""
+        return torch.from_numpy(self.targets[rows].astype(np.float32))
+
     def batch(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return ids (n, longest) int64 and targets (n, dim) float32 of the rows."""
         longest = int(self.lengths[rows].max(initial=1))
         ids = torch.from_numpy(self.ids[rows, :longest].astype(np.int64))
-        return ids, torch.from_numpy(self.targets[rows].astype(np.float32))
+        return ids, self.vectors(rows)
 
 
 def by_length(
@@ -112,10 +123,10 @@ def train_text(
             loss = distillation_loss(embedded, targets) + 0.3 * structure_loss(embedded, targets)
             losses.append(run.step(loss))
             if run.step_number % 50 == 0:
-                print(f"distil step {run.step_number}/{steps}: {np.mean(losses[-50:]):.4f}", flush=True)
+                log.info(f"distil step {run.step_number}/{steps}: {np.mean(losses[-50:]):.4f}")
         run.epoch += 1
         run.save(path)
         curve.append(float(np.mean(losses)))
-        print(f"distil epoch {run.epoch}: {curve[-1]:.4f}, {time.monotonic() - began:.0f} s", flush=True)
+        log.info(f"distil epoch {run.epoch}: {curve[-1]:.4f}, {time.monotonic() - began:.0f} s")
     tower.load_state_dict(run.average)
     return curve

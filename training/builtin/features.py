@@ -7,9 +7,9 @@ its mirror image; later views are random crops, mirrored and recoloured.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
+import logging
 import multiprocessing
 import random
 import time
@@ -38,6 +38,7 @@ from training.builtin.drawings import drawing_samples, plain_samples
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+log = logging.getLogger(__name__)
 PREPROCESS = Preprocess(size=224, mode="shortest", interpolation="bicubic")
 VIEWS = {
     "flickr8k": 10,
@@ -143,7 +144,13 @@ class TrunkPool:
             cache.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".part")
             example = torch.zeros(1, PREPROCESS.size, PREPROCESS.size, 3, dtype=torch.uint8)
-            export_graph(Trunk(load_backbone(backbone)), example, partial, ("pixels", "maps"), ["n"])
+            export_graph(
+                Trunk(load_backbone(backbone)),
+                example,
+                partial,
+                (["pixels"], ["maps"]),
+                {"pixels": {0: "n"}, "maps": {0: "n"}},
+            )
             partial.replace(path)
         spawn = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(processes, spawn, initializer=_open_trunk, initargs=(str(path),))
@@ -178,7 +185,7 @@ def write_set(
         with partial.open("wb") as handle:
             np.save(handle, maps)
         partial.replace(path)
-        print(f"features {path.name}: {len(samples)} in {time.monotonic() - began:.0f} s", flush=True)
+        log.info(f"features {path.name}: {len(samples)} in {time.monotonic() - began:.0f} s")
 
 
 def cache_features(data: Path, cache: Path, *, seed: int, processes: int = 2) -> None:
@@ -208,17 +215,3 @@ def load_set(cache: Path, name: str) -> PictureSet | None:
     captions = json.loads((cache / f"{stem}.json").read_text(encoding="utf-8"))
     english, chinese = (tuple(tuple(c[part]) for c in captions) for part in (0, 1))
     return PictureSet(name, english, chinese, views)
-
-
-def main() -> None:
-    """Fill the feature cache alone: `python -m training.builtin.features --data DIR --cache DIR`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    cache_features(args.data, args.cache / "features", seed=args.seed)
-
-
-if __name__ == "__main__":
-    main()

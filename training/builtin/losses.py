@@ -46,3 +46,30 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor,
     columns = F.cross_entropy(logits.T, target, reduction="none")
     loss = (rows + columns) / 2
     return (loss * weights).sum() / weights.sum()
+
+
+def class_loss(images: Tensor, classes: Tensor, scale: Tensor, soft: Tensor) -> Tensor:
+    """Return the cross-entropy between what the ImageNet classifier sees and what the names say, scalar.
+
+    Args:
+        images: (n, dim) unit norm.
+        classes: (1000, dim) unit norm, the teacher's embeddings of the class names.
+        scale: scalar, inverse temperature.
+        soft: (n, 1000) probabilities of the pretrained classifier. A picture of which it is unsure weighs
+            less: the weight is its highest probability.
+    Names that no caption has keep their pictures. Source: Hinton et al. 2015, arXiv:1503.02531.
+    """
+    weights = soft.max(-1).values
+    losses = -(soft * (images @ classes.T * scale).log_softmax(-1)).sum(-1)
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def caption_loss(logits: Tensor, ids: Tensor, smoothing: float = 0.1) -> Tensor:
+    """Return the mean cross-entropy of each token given those before it, scalar.
+
+    Args:
+        logits: (n, t, vocab), of what follows each of the first t tokens.
+        ids: (n, t + 1) int64: start, the caption, end; 0 is padding and counts for nothing.
+    """
+    flat = logits.reshape(-1, logits.shape[-1]).float()
+    return F.cross_entropy(flat, ids[:, 1:].reshape(-1), ignore_index=0, label_smoothing=smoothing)

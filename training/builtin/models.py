@@ -1,34 +1,91 @@
-"""The two towers: a small transformer for words, a MobileNetV2 with an attention-pooled head for pictures.
+"""The two towers, a small transformer for words and a MobileNetV2 for pictures, and the caption decoder.
 
-Both end in the same 384-d space, that of the teacher's sentence embeddings.
+Both towers end in the same 384-d space, that of the teacher's sentence embeddings; the decoder reads the
+picture tower's positions. Source of the arrangement: CoCa, Yu et al. 2022, arXiv:2205.01917.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.builtin.backbone import TRUNK, MobileNetV2, SameConv
+from training.builtin.backbone import MobileNetV2, SameConv, Trunk, run_blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of the towers; the defaults are those of the shipped encoder."""
+    """Sizes of the towers and the decoder; the defaults are those of the shipped encoder.
+
+    Attributes:
+        dim: of the shared space.
+        vocab, context: tokens of the text tower.
+        width, layers, heads: of the text tower.
+        hidden: of the picture head.
+        pool_heads: of the attention pooling.
+        seen: width of the positions that the decoder reads, and of the decoder.
+        decoder_layers, decoder_heads: of the decoder.
+        length: tokens of a caption, start and end included.
+        dropout, image_dropout: of the transformers and of the picture head.
+    """
 
     dim: int = 384
-    vocab: int = 12_000
+    vocab: int = 14_000
     context: int = 48
     width: int = 256
     layers: int = 3
     heads: int = 4
     hidden: int = 1024
-    channels: int = 1280
     pool_heads: int = 8
+    seen: int = 256
+    decoder_layers: int = 2
+    decoder_heads: int = 4
+    length: int = 24
     dropout: float = 0.1
     image_dropout: float = 0.3
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x over a memory (itself, where none is given)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.normal_(self.out.weight, std=0.02)  # a block starts as nearly the identity
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map x (n, t, width) and memory (n, s, width) to (n, t, width); bias is added to the logits."""
+        n, t, width = x.shape
+        each = width // self.heads
+        q = self.query(x).view(n, t, self.heads, each).transpose(1, 2)
+        k, v = self.key_value(memory).view(n, -1, 2, self.heads, each).permute(2, 0, 3, 1, 4)
+        logits = (q @ k.transpose(-2, -1)) * each**-0.5
+        if bias is not None:
+            logits = logits + bias
+        out: Tensor = self.out((logits.softmax(-1) @ v).transpose(1, 2).reshape(n, t, width))
+        return out
+
+
+class Feed(nn.Module):
+    """The two linear layers of a transformer block, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        nn.init.normal_(self.down.weight, std=0.02)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, t, width) to the same."""
+        out: Tensor = self.down(F.gelu(self.up(x), approximate="tanh"))
+        return out
 
 
 class Block(nn.Module):
@@ -37,25 +94,15 @@ class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         width = shape.width
-        self.heads = shape.heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.attend, self.feed = Attention(width, shape.heads), Feed(width)
         self.dropout = nn.Dropout(shape.dropout)
-        for last in (self.out, self.down):  # a block starts as nearly the identity
-            nn.init.normal_(last.weight, std=0.02)
-            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Map (n, t, width) to the same; bias (n, 1, 1, t) is 0 for tokens and very low for padding."""
-        n, t, width = x.shape
-        q, k, v = (
-            self.qkv(self.norm1(x)).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        weights = (q @ k.transpose(-2, -1)) * (width // self.heads) ** -0.5 + bias
-        mixed = (weights.softmax(-1) @ v).transpose(1, 2).reshape(n, t, width)
-        x = x + self.dropout(self.out(mixed))
-        out: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")))
+        y = self.norm1(x)
+        x = x + self.dropout(self.attend(y, y, bias))
+        out: Tensor = x + self.dropout(self.feed(self.norm2(x)))
         return out
 
 
@@ -86,54 +133,120 @@ class TextTower(nn.Module):
 
 
 class ImageHead(nn.Module):
-    """Trunk maps to unit-norm embeddings.
+    """Trunk maps to unit-norm embeddings, and to the positions that the decoder reads.
 
-    Layer 51 of the backbone (tuned), mean over positions plus attention pooling (each head weighs the
+    The backbone's upper layers (tuned), mean over positions plus attention pooling (each head weighs the
     positions for its share of the channels), then two linear layers.
+
+    Args:
+        shape: sizes.
+        upper: convolutions above the trunk, three a block, then the widening one.
     """
 
-    def __init__(self, shape: Shape, top: SameConv | None = None) -> None:
+    def __init__(self, shape: Shape, upper: Sequence[SameConv]) -> None:
         super().__init__()
-        weight = (
-            top.weight.detach().clone() if top is not None else torch.randn(shape.channels, 320, 1, 1) * 0.05
-        )
-        bias = top.bias.detach().clone() if top is not None else torch.zeros(shape.channels)
-        self.top = SameConv(weight, bias, 1, True)
-        self.attend = nn.Conv2d(shape.channels, shape.pool_heads, 1)
+        self.blocks = nn.ModuleList(deepcopy(conv).requires_grad_(True) for conv in upper[:-1])
+        self.top = deepcopy(upper[-1]).requires_grad_(True)
+        channels, narrow = self.top.weight.shape[:2]
+        self.attend = nn.Conv2d(channels, shape.pool_heads, 1)
         nn.init.zeros_(self.attend.weight)
-        self.norm = nn.LayerNorm(shape.channels)
-        self.hidden = nn.Linear(shape.channels, shape.hidden)
+        self.norm = nn.LayerNorm(channels)
+        self.hidden = nn.Linear(channels, shape.hidden)
         self.project = nn.Linear(shape.hidden, shape.dim)
         self.dropout = nn.Dropout(shape.image_dropout)
+        self.look, self.gist = nn.Linear(narrow, shape.seen), nn.Linear(shape.hidden, shape.seen)
         self.pool_heads = shape.pool_heads
 
-    def pool(self, maps: Tensor) -> Tensor:
-        """Map (n, 320, 7, 7) to (n, channels): mean plus attention pooling."""
-        x = self.top(maps)
+    def pool(self, x: Tensor) -> Tensor:
+        """Map (n, channels, h, w) to (n, channels): mean plus attention pooling."""
         n, c, h, w = x.shape
         weights = self.attend(x).flatten(2).softmax(-1) + 1.0 / (h * w)  # the mean rides along
         parts = x.reshape(n, self.pool_heads, c // self.pool_heads, h * w)
         pooled: Tensor = (parts @ weights[..., None]).reshape(n, c)
         return pooled
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (n, 320, 7, 7) to (n, dim) float32 rows of unit norm."""
-        x = self.dropout(self.norm(self.pool(maps).float()))
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, *MAPS) to ((n, dim) float32 rows of unit norm, (n, 50, seen) positions).
+
+        The first 49 positions are the picture's squares in reading order, the last is the whole.
+        """
+        narrow = run_blocks(self.blocks, maps)
+        x = self.dropout(self.norm(self.pool(self.top(narrow)).float()))
         x = self.dropout(F.gelu(self.hidden(x), approximate="tanh"))
-        return F.normalize(self.project(x).float(), dim=-1)
+        squares = self.look(narrow.flatten(2).transpose(1, 2))
+        positions = torch.cat([squares, self.gist(x)[:, None].to(squares.dtype)], 1)
+        return F.normalize(self.project(x).float(), dim=-1), positions
 
 
 class ImageTower(nn.Module):
-    """Pixels to unit-norm embeddings: what is exported."""
+    """Pixels to unit-norm embeddings and positions: what is exported."""
 
     def __init__(self, backbone: MobileNetV2, head: ImageHead) -> None:
         super().__init__()
-        self.backbone = MobileNetV2(
-            [conv for conv in list(backbone.convs)[:TRUNK] if isinstance(conv, SameConv)]
-        )
-        self.head = head
+        self.trunk, self.head = Trunk(backbone), head
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map (n, 224, 224, 3) uint8 to (n, dim) float32 rows of unit norm."""
-        out: Tensor = self.head(self.backbone.trunk(pixels))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, 224, 224, 3) uint8 to (n, dim) float32 rows of unit norm and (n, 50, seen) float32."""
+        embeddings, positions = self.head(self.trunk(pixels))
+        return embeddings, positions.float()
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, attention over the picture's positions, feed-forward; all pre-norm."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.seen
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend = Attention(width, shape.decoder_heads)
+        self.look = Attention(width, shape.decoder_heads)
+        self.feed = Feed(width)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor, positions: Tensor, causal: Tensor) -> Tensor:
+        """Map x (n, t, seen) to the same; causal (t, t) is 0 for the past and very low for the future."""
+        y = self.norm1(x)
+        x = x + self.dropout(self.attend(y, y, causal))
+        x = x + self.dropout(self.look(self.norm2(x), positions))
+        out: Tensor = x + self.dropout(self.feed(self.norm3(x)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Positions and the tokens so far to logits of the next token; input and output embeddings are one."""
+
+    def __init__(self, shape: Shape, vocab: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocab, shape.seen)
+        self.places = nn.Parameter(torch.zeros(shape.length, shape.seen))
+        nn.init.normal_(self.tokens.weight, std=0.05)
+        nn.init.normal_(self.places, std=0.01)
+        self.entry = nn.LayerNorm(shape.seen)
+        self.blocks = nn.ModuleList([DecoderBlock(shape) for _ in range(shape.decoder_layers)])
+        self.norm = nn.LayerNorm(shape.seen)
+        self.bias = nn.Parameter(torch.zeros(vocab))
+        self.dropout = nn.Dropout(2 * shape.dropout)
+
+    def forward(self, positions: Tensor, ids: Tensor) -> Tensor:
+        """Map (n, 50, seen) and (n, t) int64 to (n, t, vocab) logits: of what follows each token."""
+        t = ids.shape[1]
+        memory = self.entry(positions)
+        x = self.dropout(self.tokens(ids) + self.places[:t])
+        causal = torch.full((t, t), -1e4, dtype=x.dtype, device=x.device).triu(1)
+        for block in self.blocks:
+            x = block(x, memory, causal)
+        out: Tensor = F.linear(self.norm(x), self.tokens.weight, self.bias)
+        return out
+
+
+class NextToken(nn.Module):
+    """The decoder as it is exported: logits of the token after the last one."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, positions: Tensor, ids: Tensor) -> Tensor:
+        """Map (n, 50, seen) float32 and (n, t) int64 to (n, vocab) float32 logits."""
+        out: Tensor = self.decoder(positions, ids)[:, -1]
         return out

