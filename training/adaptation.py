@@ -9,33 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from encoders import (
     AdaptedEncoder,
     Encoder,
     EncoderError,
-    Pixels,
     UsageError,
     normalize,
-    write_adapter,
 )
 from training.datasets import read_dataset
 from training.drift import EVERYDAY, Drift, drift
 from training.evaluate import Progress, Watch
 from training.examples import HELD_OUT, LEARN, VALIDATE, Examples, choose, embed_prompts
 from training.judge import Change, Embedded, compare
-from training.linear import learn
-from training.memory import BATCH, Memory, embed_texts, read_pictures
+from training.memory import Memory, embed_texts, read_pictures
+from training.methods import by_linear, by_lora, pixel_file, steps
 from training.samples import CAPTIONS, Sample, Say
 from training.target import beside, holds_encoder, put
 
@@ -43,7 +38,6 @@ if TYPE_CHECKING:
     from training.tuning import Towers
 
 Method = Literal["linear", "lora"]
-PIXELS = "pixels.u8"
 EPOCHS: dict[str, int] = {"linear": 100, "lora": 10}
 
 
@@ -96,25 +90,6 @@ class Finetuned:
     written: bool
     why_not: str
     notes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a method learned.
-
-    Attributes:
-        epochs: until the best one.
-        held_out: the held-out pictures and all texts by the adapted encoder.
-        everyday: `EVERYDAY` by it.
-        fingerprint: of the adapted encoder.
-        write: fills an empty folder, given what a record says.
-    """
-
-    epochs: int
-    held_out: Embedded
-    everyday: np.typing.NDArray[np.float32]
-    fingerprint: str
-    write: Callable[[Path, dict[str, Any]], None]
 
 
 def finetune(
@@ -171,11 +146,12 @@ def finetune(
 
     memory = Memory(_remembered(cache_dir, encoder, source), encoder.dim)
     try:
-        records = read_pictures(
-            samples(notes.append), encoder, memory, say=notes.append, step=_reading(watch)
-        )
-        examples = choose(records, encoder, memory, say=notes.append, step=_steps(watch))
-        everyday = embed_texts(EVERYDAY, encoder, memory, step=_steps(watch))
+        with pixel_file(work) if method == "lora" else contextlib.nullcontext() as keep:
+            records = read_pictures(
+                samples(notes.append), encoder, memory, say=notes.append, step=_reading(watch), keep=keep
+            )
+        examples = choose(records, encoder, memory, say=notes.append, step=steps(watch))
+        everyday = embed_texts(EVERYDAY, encoder, memory, step=steps(watch))
     finally:
         memory.save()
     _require_parts(examples)
@@ -186,11 +162,11 @@ def finetune(
         previous = _previous(out, examples, encoder, load, again, watch, notes.append)
     epochs = epochs or EPOCHS[method]
     if method == "linear":
-        made = _linear(encoder, examples, everyday, out, epochs, rank, seed, watch)
+        made = by_linear(encoder, examples, everyday, out, epochs, rank, seed, watch)
     else:
         assert trainable is not None
         towers = trainable(root.spec)
-        made = _lora(towers, encoder, examples, work, load, epochs, rank, alpha, seed, watch)
+        made = by_lora(towers, encoder, examples, work, load, epochs, rank, alpha, seed, watch)
     changes = compare(examples, before, made.held_out, seed=seed)
     changes_previous = compare(examples, previous, made.held_out, seed=seed) if previous else []
     moved = drift(everyday, made.everyday)
@@ -235,120 +211,6 @@ def finetune(
     )
 
 
-def _linear(
-    encoder: Encoder,
-    examples: Examples,
-    everyday: np.typing.NDArray[np.float32],
-    out: Path,
-    epochs: int,
-    rank: int | None,
-    seed: int,
-    watch: Watch,
-) -> Made:
-    """Return what a matrix per tower makes of the base's embeddings."""
-    learned = learn(examples, epochs=epochs, rank=rank, seed=seed, step=_steps(watch))
-    image, text, root = learned.image, learned.text, encoder
-    if isinstance(encoder, AdaptedEncoder):
-        # normalize(B normalize(A x)) is normalize(B A x): two adapters are one.
-        image, text, root = image @ encoder.image, text @ encoder.text, encoder.base
-    adapted = AdaptedEncoder(root, image, text, spec=f"local-dir:{out}")
-    return Made(
-        epochs=learned.epochs,
-        held_out=Embedded(
-            normalize(examples.images[examples.pictures(HELD_OUT)] @ learned.image.T),
-            normalize(examples.prompts @ learned.text.T),
-        ),
-        everyday=normalize(everyday @ learned.text.T),
-        fingerprint=adapted.fingerprint,
-        write=lambda folder, record: write_adapter(folder, adapted, record),
-    )
-
-
-@contextlib.contextmanager
-def _pixel_file(work: Path) -> Iterator[Callable[[Pixels], None]]:
-    """Yield what appends a picture's square to the work folder's file: all of them may not fit in memory."""
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with open(work / PIXELS, "wb") as file:
-            yield lambda pixels: file.writelines([pixels.tobytes()])
-    except OSError as error:
-        raise EncoderError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
-
-
-def _lora(
-    towers: Towers,
-    encoder: Encoder,
-    examples: Examples,
-    work: Path,
-    load: Callable[[str], Encoder],
-    epochs: int,
-    rank: int | None,
-    alpha: float | None,
-    seed: int,
-    watch: Watch,
-) -> Made:
-    """Return what LoRA makes of the towers, measured through the files it is saved in."""
-    from training.lora import ALPHA, RANK
-    from training.tuning import tune
-
-    size = encoder.image_size
-    pixels = np.memmap(work / PIXELS, dtype=np.uint8, mode="r").reshape(-1, size, size, 3)
-    words = hashlib.sha256(
-        repr((examples.texts, examples.right, examples.contents)).encode("utf-8", "replace")
-    )
-    identity = {
-        "encoder": encoder.fingerprint,
-        "data": hashlib.sha256(words).hexdigest(),
-        "epochs": epochs,
-        "rank": rank or RANK,
-        "alpha": alpha or ALPHA,
-        "seed": seed,
-    }
-    tuned = tune(
-        towers,
-        examples,
-        pixels,
-        work,
-        identity=identity,
-        epochs=epochs,
-        rank=rank or RANK,
-        alpha=alpha or ALPHA,
-        seed=seed,
-        step=_steps(watch),
-    )
-    result = work / "result"
-    shutil.rmtree(result, ignore_errors=True)
-    result.mkdir()
-    towers.save(result)
-    adapted = load(f"local-dir:{result}")
-    held_out = examples.rows[examples.pictures(HELD_OUT)]
-    parts = []
-    for start in range(0, len(held_out), BATCH):
-        parts.append(
-            adapted.encode_pixels(np.stack([pixels[row] for row in held_out[start : start + BATCH]]))
-        )
-        watch(Progress(len(held_out), start + len(parts[-1])))
-    memory = Memory(None, adapted.dim)
-
-    def write(folder: Path, record: dict[str, Any]) -> None:
-        for path in result.iterdir():
-            path.rename(folder / path.name)
-        base = {"spec": encoder.spec, "fingerprint": encoder.fingerprint}
-        record = {"kind": "pixseek finetune", "base": base, **record}
-        (folder / "finetune.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-    return Made(
-        epochs=tuned.epochs,
-        held_out=Embedded(
-            np.concatenate(parts),
-            embed_prompts(examples.kind, examples.texts, adapted, memory, step=_steps(watch)),
-        ),
-        everyday=embed_texts(EVERYDAY, adapted, memory, step=_steps(watch)),
-        fingerprint=adapted.fingerprint,
-        write=write,
-    )
-
-
 def _previous(
     out: Path,
     examples: Examples,
@@ -378,7 +240,7 @@ def _previous(
         read_pictures(again, previous, memory, say=lambda line: None, step=_reading(watch))
         return Embedded(
             memory.vectors(contents),
-            embed_prompts(examples.kind, examples.texts, previous, memory, step=_steps(watch)),
+            embed_prompts(examples.kind, examples.texts, previous, memory, step=steps(watch)),
         )
     except EncoderError as error:
         say(f"what is in {out} cannot be used any more and is no measure: {error}")
@@ -420,10 +282,6 @@ def _remembered(cache_dir: Path | None, encoder: Encoder, source: str) -> Path |
         return None
     where = hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:16]
     return cache_dir / "embeddings" / f"{encoder.fingerprint[:32]}-{where}.npz"
-
-
-def _steps(watch: Watch) -> Callable[[int, int], None]:
-    return lambda total, done: watch(Progress(total, done))
 
 
 def _reading(watch: Watch) -> Callable[[int, int], None]:
