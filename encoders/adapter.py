@@ -23,7 +23,6 @@ from PIL import Image
 
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
-from encoders.specs import parse_spec
 from encoders.store import sha256_file
 
 FORMAT = 1
@@ -109,9 +108,8 @@ def write_adapter(folder: Path, encoder: AdaptedEncoder, record: dict[str, Any])
         file.flush()
         os.fsync(file.fileno())
     base: dict[str, Any] = {"spec": encoder.base.spec, "fingerprint": encoder.base.fingerprint}
-    parsed = parse_spec(encoder.base.spec)
-    if parsed.kind == "dir":
-        base["beside"] = os.path.relpath(parsed.model, os.path.abspath(folder))
+    if (lies := _folder(encoder.base.spec)) is not None:
+        base["beside"] = os.path.relpath(lies, os.path.abspath(folder))
     text = json.dumps(
         {
             "format": FORMAT,
@@ -159,11 +157,11 @@ def read_adapter(folder: Path, *, spec: str, load_base: Callable[[str], Encoder]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderDamagedError(str(path), f"not an adapter's description ({error!r})", REMEDY) from error
     image, text = _matrices(folder / MATRICES, dim, sha256)
-    parsed = parse_spec(base_spec)
-    if parsed.kind == "dir" and not Path(parsed.model).exists() and "beside" in record["base"]:
-        base_spec = f"local-dir:{folder / str(record['base']['beside'])}"
-        parsed = parse_spec(base_spec)
-    if parsed.kind == "dir" and is_adapter(Path(parsed.model)):
+    lies = _folder(base_spec)
+    if lies is not None and not lies.exists() and "beside" in record["base"]:
+        lies = Path(os.path.abspath(folder / str(record["base"]["beside"])))
+        base_spec = f"local-dir:{lies}"
+    if lies is not None and is_adapter(lies):
         raise EncoderDamagedError(str(path), "its base is an adapter, too", REMEDY)
     base = load_base(base_spec)
     if base.fingerprint != base_fingerprint:
@@ -174,6 +172,11 @@ def read_adapter(folder: Path, *, spec: str, load_base: Callable[[str], Encoder]
         return AdaptedEncoder(base, image, text, spec=spec)
     except ValueError as error:
         raise EncoderDamagedError(str(folder / MATRICES), str(error), REMEDY) from error
+
+
+def _folder(spec: str) -> Path | None:
+    """Return the folder that a spec names, None for any other kind of spec."""
+    return Path(spec.removeprefix("local-dir:")) if spec.startswith("local-dir:") else None
 
 
 def _matrices(path: Path, dim: int, sha256: str) -> tuple[Matrix, Matrix]:

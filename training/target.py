@@ -78,6 +78,7 @@ def put(made: Path, out: Path) -> None:
     old = out.with_name(f".{out.name}.old")
     try:
         for path in made.rglob("*"):
+            path.chmod(0o644 if path.is_file() else 0o755)
             _sync(path)
         made.chmod(0o755)
         _sync(made)
