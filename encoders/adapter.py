@@ -186,7 +186,7 @@ def _matrices(path: Path, dim: int, sha256: str) -> tuple[Matrix, Matrix]:
             raise EncoderDamagedError(str(path), f"larger than two matrices of {dim} x {dim}", REMEDY)
         if sha256_file(path) != sha256:
             raise EncoderDamagedError(str(path), f"its sha256 is not the one in {RECORD}", REMEDY)
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             image, text = archive["image"], archive["text"]
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise EncoderDamagedError(str(path), f"cannot be read ({error})", REMEDY) from error

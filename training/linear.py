@@ -20,10 +20,11 @@ from training.examples import LEARN, VALIDATE, Examples
 Matrix = npt.NDArray[np.float32]
 
 BATCH = 512
-RATE = 3e-4
-DECAY = 10.0
-"""Weight decay of A, apart from the gradient as in AdamW. On labels, captions and paintings 1 and 10 gain
-the same and 10 moves half as far from the base."""
+RATE, RATE_DIM = 3e-4, 384
+"""Learning rate at that dim; times sqrt(384 / dim) at another, so that a step turns embeddings as far."""
+DECAY = 3e-3
+"""Share of A that goes with every step, apart from the gradient as in AdamW. On labels, captions and
+paintings a tenth of it gains the same and moves further from the base."""
 SCALE, LEAST_SCALE, MOST_SCALE = 30.0, 5.0, 100.0
 """Inverse temperature: where it starts (it is learned) and its limits; 100 is CLIP's."""
 PATIENCE = 10
@@ -95,7 +96,7 @@ def learn(
     dim = examples.images.shape[1]
     learnt = examples.pictures(LEARN)
     towers = [Tower(dim, rank, rng) for _ in range(2)]
-    moments = Moments([*towers[0].parts, *towers[1].parts, np.array([np.log(SCALE)], dtype=np.float32)])
+    moments = Moments([*towers[0].parts, *towers[1].parts, np.array([np.log(SCALE)], dtype=np.float32)], dim)
     # Texts for validation are drawn once, so that epochs can be compared.
     fixed = np.random.default_rng(0)
     validation = [draw(examples, examples.pictures(VALIDATE), fixed, 0) for _ in range(3)]
@@ -157,24 +158,25 @@ class Moments:
     Source: Kingma and Ba 2015, arXiv:1412.6980; decay as in Loshchilov and Hutter 2019, arXiv:1711.05101.
     """
 
-    def __init__(self, values: list[Matrix]) -> None:
+    def __init__(self, values: list[Matrix], dim: int) -> None:
         self.values, self.steps = values, 0
+        self.rate = RATE * float(np.sqrt(RATE_DIM / dim))
         self._first = [np.zeros_like(value) for value in values]
         self._second = [np.zeros_like(value) for value in values]
 
     def step(self, gradients: list[Matrix]) -> None:
         """Take one step down the gradients."""
         self.steps += 1
-        rate = RATE * min(1.0, self.steps / 20)
+        warm = min(1.0, self.steps / 20)
         for index, (value, gradient) in enumerate(zip(self.values, gradients, strict=True)):
             first, second = self._first[index], self._second[index]
             first += 0.1 * (gradient - first)
             second += 0.01 * (gradient * gradient - second)
             move = first / (1 - 0.9**self.steps) / (np.sqrt(second / (1 - 0.99**self.steps)) + 1e-8)
             if index == len(self.values) - 1:
-                value -= np.float32(10 * rate) * move
+                value -= np.float32(10 * RATE * warm) * move
             else:
-                value -= np.float32(rate) * move + np.float32(rate * DECAY) * value
+                value -= np.float32(self.rate * warm) * move + np.float32(DECAY * warm) * value
 
 
 def batches(pictures: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:

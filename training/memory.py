@@ -49,7 +49,7 @@ class Memory:
         self._grown = False
         if path is not None and path.is_file():
             try:
-                with np.load(path, allow_pickle=False) as archive:
+                with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                     keys, vectors, pixels = archive["keys"], archive["vectors"], archive["pixels"]
                 if vectors.shape == (len(keys), dim) and len(pixels) == len(keys):
                     for key, vector, hashed in zip(keys, vectors, pixels, strict=True):

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from encoders import AdaptedEncoder, EncoderError, UsageError, normalize
 from encoders.adapter import read_adapter
-from tests.color import COLORS, ColorEncoder, draw
+from tests.color import COLORS, ColorEncoder
 from training import finetune, linear
 from training.drift import drift
 from training.examples import HELD_OUT, LEARN, VALIDATE, Examples, asked_as, choose, clean_name, split
@@ -21,17 +22,26 @@ from training.target import beside, holds_encoder, put
 
 
 class Confused(ColorEncoder):
-    """The ColorEncoder, whose pictures come out with their colours turned by one: a matrix can mend it."""
+    """The ColorEncoder, whose pictures look more like the next colour than their own."""
 
     def encode_pixels(self, pixels: Any) -> Any:
-        return normalize(np.roll(super().encode_pixels(pixels), 1, axis=1))
+        rows = super().encode_pixels(pixels)
+        return normalize(0.6 * rows + 0.8 * np.roll(rows, 1, axis=1))
+
+
+def noisy(path: Path, color: str) -> None:
+    """Write a picture of nearly one colour, unlike any other also in the encoder's small square."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(list(str(path.relative_to(path.parents[1])).encode()))
+    pixels = np.array(COLORS[color]) + rng.integers(-6, 7, (16, 16, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
 def foldered(folder: Path, count: int = 8) -> Path:
     """Write `count` pictures of each colour into a folder with the colour's name."""
     for color in COLORS:
         for mark in range(count):
-            draw(folder / f"2019-{color.title()}_Things" / f"{mark}.png", color, mark=mark + 1)
+            noisy(folder / f"2019-{color.title()}_Things" / f"{mark}.png", color)
     return folder
 
 

@@ -142,7 +142,7 @@ def test_wrapped_and_merged_are_the_same_encoder(tiny: Any, name: str, tmp_path:
         wrapped = [towers.image(pixels).numpy(), towers.text(ids).numpy()]
         lora.merge()
         merged = [towers.image(pixels).numpy(), towers.text(ids).numpy()]
-    assert list(towers._built.model.state_dict()) == names
+    assert sorted(towers._built.model.state_dict()) == sorted(names)
     for a, b, c in zip(wrapped, merged, plain, strict=True):
         assert cosines(a, b).min() >= 0.99999
         assert cosines(a, c).min() < 0.9999  # the changes do something
