@@ -18,7 +18,7 @@ def titled(folder: Path, count: int = 4) -> Path:
     names = list(COLORS)
     for number, color in enumerate(names):
         for mark in range(count):
-            draw(folder / names[(number + 1) % 8] / f"{mark}.png", color, mark=mark + 1)
+            draw(folder / names[(number + 1) % 8] / f"{mark}.png", color, (48, 48), mark=mark + 1)
     return folder
 
 
@@ -44,8 +44,7 @@ def test_an_adapted_encoder_is_measured_written_and_indexed_with(pixseek: Pixsee
 def test_json_is_one_document_also_when_the_result_is_refused(pixseek: Pixseek, tmp_path: Path) -> None:
     """Names that mean nothing: what is learned cannot hold on pictures that were not seen."""
     for number in range(24):
-        for mark in range(1):
-            draw(tmp_path / "p" / f"{number % 2}x" / f"{number}.png", "red", mark=number + 1 + mark)
+        draw(tmp_path / "p" / f"{number % 2}x" / f"{number}.png", "red", (48, 48), mark=number + 1)
     done = pixseek(
         "finetune", tmp_path / "p", "--encoder", "builtin", "--out", tmp_path / "out", "--json", exits=None
     )

@@ -154,7 +154,7 @@ def finetune(
         everyday = embed_texts(EVERYDAY, encoder, memory, step=steps(watch))
     finally:
         memory.save()
-    _require_parts(examples)
+    require_parts(examples)
     before = Embedded(examples.images[examples.pictures(HELD_OUT)], examples.prompts)
     previous = None
     if there:
@@ -247,13 +247,16 @@ def _previous(
         return None
 
 
-def _require_parts(examples: Examples) -> None:
+def require_parts(examples: Examples) -> None:
     """Raise UsageError when no picture is left to judge, to stop or to learn by."""
     for part in (LEARN, VALIDATE, HELD_OUT):
         if not len(examples.pictures(part)):
             raise UsageError(
                 "the pictures share their captions so much that none can be held out to judge by; "
                 "give pictures with captions of their own, or folders of several kinds"
+                if examples.kind == "captions"
+                else "no class has the four pictures that it takes to learn, to stop and to judge by; "
+                "give more pictures of each kind"
             )
 
 

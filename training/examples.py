@@ -204,7 +204,7 @@ def split(pixels: Sequence[bytes], right: Right, kind: Kind) -> npt.NDArray[np.i
     part = np.full(len(pixels), LEARN, dtype=np.int8)
     for members in strata.values():
         held_out = max(round(SHARES[HELD_OUT] * len(members)), int(len(members) >= 3))
-        validate = held_out + max(round(SHARES[VALIDATE] * len(members)), int(len(members) >= 5))
+        validate = held_out + max(round(SHARES[VALIDATE] * len(members)), int(len(members) >= 4))
         for place, index in enumerate(members):
             part[index] = HELD_OUT if place < held_out else VALIDATE if place < validate else LEARN
     if kind == "captions":  # no group over two parts: it goes where its first picture went

@@ -14,6 +14,7 @@ from encoders import AdaptedEncoder, EncoderError, UsageError, normalize
 from encoders.adapter import read_adapter
 from tests.color import COLORS, ColorEncoder
 from training import finetune, linear
+from training.adaptation import require_parts
 from training.drift import drift
 from training.examples import HELD_OUT, LEARN, VALIDATE, Examples, asked_as, choose, clean_name, split
 from training.judge import Embedded, compare
@@ -116,6 +117,13 @@ def test_every_class_has_its_share_held_out(color_encoder: ColorEncoder) -> None
         mine = [i for i, right in enumerate(examples.right) if examples.texts[right[0]] == name]
         counts = np.bincount(examples.part[mine], minlength=3)
         assert (counts[HELD_OUT], counts[VALIDATE]) == (held_out, stopping)
+
+
+def test_four_pictures_of_a_class_are_enough_and_three_are_not(color_encoder: ColorEncoder) -> None:
+    examples = a_set(color_encoder, [{"label": f"class {'abcdefgh'[i % 8]}"} for i in range(32)])
+    assert np.bincount(examples.part, minlength=3).tolist() == [16, 8, 8]
+    with pytest.raises(UsageError, match="more pictures of each kind"):
+        require_parts(a_set(color_encoder, [{"label": f"class {'abcdefgh'[i % 8]}"} for i in range(24)]))
 
 
 def test_the_parts_do_not_depend_on_the_order_of_reading() -> None:
