@@ -42,7 +42,10 @@ class Trainable:
     ) -> None:
         parsed = parse_spec(spec)
         if parsed.kind == "builtin" or (parsed.kind == "dir" and is_adapter(Path(parsed.model))):
-            raise UsageError(f"encoder {spec!r} is no open_clip model: its towers are not to be trained")
+            raise UsageError(
+                f"encoder {spec!r} is no open_clip model, and only their towers can be trained; "
+                "use --method linear, or name an open_clip model with --encoder"
+            )
         source = resolve(parsed, allow_pickle=allow_pickle, offline=offline)
         self._built = TorchModel(source, Store(cache_dir))
         self.image: Any = image_tower(self._built)

@@ -139,6 +139,8 @@ def finetune(
             f"{encoder.spec} is a linear adapter, whose towers are those of {root.spec}; "
             f"use --encoder {root.spec}, or --method linear"
         )
+    # Before anything is read: what has no towers to train is refused at once.
+    towers = trainable(root.spec) if method == "lora" and trainable is not None else None
     work = out.with_name(f".{out.name}.lora")
 
     def samples(say: Say) -> Iterator[Sample]:
@@ -164,8 +166,7 @@ def finetune(
     if method == "linear":
         made = by_linear(encoder, examples, everyday, out, epochs, rank, seed, watch)
     else:
-        assert trainable is not None
-        towers = trainable(root.spec)
+        assert towers is not None
         made = by_lora(towers, encoder, examples, work, load, epochs, rank, alpha, seed, watch)
     changes = compare(examples, before, made.held_out, seed=seed)
     changes_previous = compare(examples, previous, made.held_out, seed=seed) if previous else []
