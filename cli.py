@@ -20,6 +20,7 @@ import typer
 
 import terminal
 import workbench
+import workshop
 from choices import (
     AllowPickle,
     AsJson,
@@ -404,7 +405,7 @@ def encoders(as_json: AsJson = False) -> None:
 
 # --- making and judging encoders
 
-for command in workbench.COMMANDS:
+for command in (*workbench.COMMANDS, *workshop.COMMANDS):
     app.command()(command)
 
 

@@ -1,10 +1,12 @@
 """Pictures and words to embeddings, and pictures to sentences: the room's door.
 
 Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder shipped in the package),
-`specs` (what a person may type), `store` (the cache folder), `tokens` (tokenizers without torch),
+`specs` (what a person may type), `store` (the cache folder), `adapter` (a matrix per tower on another
+encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`registry` (`load_encoder`, `resolve_auto`, `list_encoders`); then `decoding` (logits to a sentence),
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `trainable` (open_clip models to be
+trained); then `decoding` (logits to a sentence),
 `captioning` (Captioner, `load_captioner`, the built-in decoder), `coca` (open_clip's captioners).
 
 Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.
@@ -12,6 +14,7 @@ Importing this door imports numpy and Pillow, and neither torch, open_clip, tran
 
 from __future__ import annotations
 
+from encoders.adapter import AdaptedEncoder, write_adapter
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.captioning import Captioner, load_captioner
 from encoders.errors import (
@@ -23,8 +26,10 @@ from encoders.errors import (
     UsageError,
 )
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
+from encoders.trainable import Trainable
 
 __all__ = [
+    "AdaptedEncoder",
     "AutoChoice",
     "Captioner",
     "Embeddings",
@@ -37,10 +42,12 @@ __all__ = [
     "Pixels",
     "PixseekError",
     "Preprocess",
+    "Trainable",
     "UsageError",
     "list_encoders",
     "load_captioner",
     "load_encoder",
     "normalize",
     "resolve_auto",
+    "write_adapter",
 ]

@@ -32,6 +32,17 @@ FILES = ("image.onnx", "text.onnx", "tokenizer.json")
 """What decides an embedding, and so the fingerprint."""
 
 
+def is_builtin_folder(folder: Path) -> bool:
+    """Return whether a folder is in the built-in encoder's format; one whose config cannot be read may be."""
+    if not all((folder / name).is_file() for name in ("config.json", "image.onnx", "text.onnx")):
+        return False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return isinstance(config, dict) and "recipe" in config
+
+
 class Weights:
     """A folder with an encoder: its config.json, and its files, given out once they match their sha256.
 
@@ -98,17 +109,21 @@ class Weights:
 
 
 class BuiltinEncoder:
-    """Pictures and English sentences into one 384-d space, with no download.
+    """Pictures and sentences, English and Chinese, into one 384-d space, with no download.
 
     Args:
         weights_dir: another folder with config.json, image.onnx, text.onnx and tokenizer.json.
         threads: of the picture tower; None lets onnxruntime take one per core. Words take one.
+        spec: what `load_encoder` takes to get this encoder again.
     Raises:
         EncoderUnavailableError: the folder has no config.json.
         EncoderDamagedError: config.json cannot be read; later, a file does not match its sha256.
     """
 
-    def __init__(self, weights_dir: Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, weights_dir: Path | None = None, threads: int | None = None, *, spec: str = "builtin"
+    ) -> None:
+        self._spec = spec
         self._weights = Weights(weights_dir)
         self._threads = threads
         self._lock = threading.Lock()
@@ -130,8 +145,8 @@ class BuiltinEncoder:
 
     @property
     def spec(self) -> str:
-        """`builtin`."""
-        return "builtin"
+        """`builtin`, or `local-dir:FOLDER` for weights of the same kind elsewhere."""
+        return self._spec
 
     @property
     def fingerprint(self) -> str:

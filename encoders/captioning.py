@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from encoders.base import Preprocess
-from encoders.builtin import IMAGE_BATCH, Weights
+from encoders.builtin import IMAGE_BATCH, Weights, is_builtin_folder
 from encoders.decoding import Rules, beam_search, join_pieces
 from encoders.errors import EncoderDamagedError, EncoderError, UsageError
 from encoders.specs import Spec, parse_spec
@@ -73,6 +73,8 @@ def load_captioner(
     parsed = parse_spec("builtin" if spec.strip() == "auto" else spec)
     if parsed.kind == "builtin":
         return BuiltinCaptioner(threads=threads)
+    if parsed.kind == "dir" and is_builtin_folder(Path(parsed.model)):
+        return BuiltinCaptioner(Path(parsed.model), threads, spec=parsed.text)
     from encoders.coca import load_coca
 
     return load_coca(parsed, cache_dir=cache_dir, allow_pickle=allow_pickle, offline=offline, threads=threads)
@@ -106,6 +108,7 @@ class BuiltinCaptioner:
     Args:
         weights_dir: another folder with config.json, image.onnx, decoder.onnx and tokenizer.json.
         threads: of both graphs; None lets onnxruntime take one per core.
+        spec: what `load_captioner` takes to get this captioner again.
         width, length_penalty: of the beam search; see `decoding.Rules`.
     Raises:
         EncoderError: these weights have no decoder.
@@ -117,13 +120,14 @@ class BuiltinCaptioner:
         weights_dir: Path | None = None,
         threads: int | None = None,
         *,
+        spec: str = "builtin",
         width: int = 4,
         length_penalty: float = 0.7,
     ) -> None:
-        self._weights, self._threads = Weights(weights_dir), threads
+        self._weights, self._threads, self._spec = Weights(weights_dir), threads, spec
         config = self._weights.config
         if "caption" not in config:
-            raise without_decoder("builtin")
+            raise without_decoder(spec)
         try:
             self._preprocess = Preprocess(**config["preprocess"])
             written = config["caption"]
@@ -139,8 +143,8 @@ class BuiltinCaptioner:
 
     @property
     def spec(self) -> str:
-        """`builtin`."""
-        return "builtin"
+        """`builtin`, or the folder's spec."""
+        return self._spec
 
     @property
     def image_size(self) -> int:

@@ -40,11 +40,17 @@ class EncoderUnavailableError(EncoderError):
 
 
 class EncoderDamagedError(EncoderError):
-    """A weights file is cut, altered or not what its name says."""
+    """A weights file is cut, altered or not what its name says.
 
-    def __init__(self, path: str, why: str) -> None:
-        self.path, self.why = path, why
-        super().__init__(f"encoder file damaged: {path}: {why}; delete it and fetch it again")
+    Args:
+        path: the file.
+        why: one clause.
+        remedy: what to do.
+    """
+
+    def __init__(self, path: str, why: str, remedy: str = "delete it and fetch it again") -> None:
+        self.path, self.why, self.remedy = path, why, remedy
+        super().__init__(f"encoder file damaged: {path}: {why}; {remedy}")
 
 
 class EncoderMismatchError(EncoderError):

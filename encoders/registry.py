@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from encoders import hub, published, sources
+from encoders.adapter import is_adapter, read_adapter
 from encoders.base import Encoder
 from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
@@ -75,7 +76,7 @@ def load_encoder(
 
     Args:
         spec: `builtin`, `auto`, `MODEL/PRETRAINED`, `MODEL@WEIGHTS`, `CONFIG.json@WEIGHTS`, `hf-hub:ORG/NAME`
-            or `local-dir:FOLDER`; docs/encoders.md.
+            or `local-dir:FOLDER` (open_clip's format, the built-in one's, or an adapter); docs/encoders.md.
         cache_dir: where exports and checksums are kept; see `store`.
         allow_pickle: read the tensors, and nothing else, of a .pt, .pth or .bin file.
         offline: no network call, whatever is missing.
@@ -99,6 +100,22 @@ def load_encoder(
 
         builtin: Encoder = BuiltinEncoder(threads=threads)
         return builtin
+    if parsed.kind == "dir":
+
+        def load_base(base: str) -> Encoder:
+            return load_encoder(
+                base,
+                cache_dir=cache_dir,
+                allow_pickle=allow_pickle,
+                offline=offline,
+                runtime=runtime,
+                threads=threads,
+                on_wait=on_wait,
+            )
+
+        local = _from_folder(parsed, load_base, threads)
+        if local is not None:
+            return local
     store = Store(cache_dir)
     if runtime != "torch":
         ready = _from_cache(parsed, store, threads)
@@ -177,6 +194,16 @@ _KNOWN: tuple[tuple[str, int, int, str], ...] = (
         "English, best of its table, Flickr30k R@1 .830; wants a GPU",
     ),
 )
+
+
+def _from_folder(spec: Spec, load_base: Callable[[str], Encoder], threads: int | None) -> Encoder | None:
+    """Return the encoder of a folder in one of our own formats, None when it is in open_clip's or in none."""
+    folder = Path(spec.model)
+    if is_adapter(folder):
+        return read_adapter(folder, spec=spec.text, load_base=load_base)
+    from encoders.builtin import BuiltinEncoder, is_builtin_folder
+
+    return BuiltinEncoder(folder, threads, spec=spec.text) if is_builtin_folder(folder) else None
 
 
 def _from_cache(spec: Spec, store: Store, threads: int | None) -> OnnxEncoder | None:

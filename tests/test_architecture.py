@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["encoders", "indexer", "search", "training"]
 # The command line and its two hands: how answers look, and thumbnails.
-FACE = ["choices", "cli", "interrupts", "preview", "terminal", "workbench"]
+FACE = ["choices", "cli", "interrupts", "preview", "terminal", "workbench", "workshop"]
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))] + [
     ROOT / f"{name}.py" for name in FACE
 ]

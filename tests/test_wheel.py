@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import ROOT, draw
 
 ROOMS = ("encoders", "indexer", "search", "training")
+FACE = sorted(path.name for path in ROOT.glob("*.py"))
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git to copy the checkout")
 
 
@@ -23,17 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the checkout so that no build folder is left in it."""
     copy = tmp_path_factory.mktemp("wheel") / "a copy"
     copy.mkdir()
-    for name in (
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "cli.py",
-        "choices.py",
-        "interrupts.py",
-        "workbench.py",
-        "preview.py",
-        "terminal.py",
-    ):
+    for name in ("pyproject.toml", "README.md", "LICENSE", *FACE):
         shutil.copy2(ROOT / name, copy / name)
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,12 +50,14 @@ def test_wheel_holds_the_code_the_weights_and_nothing_else(wheel: Path) -> None:
         metadata = archive.read(
             next(name for name in archive.namelist() if name.endswith("METADATA"))
         ).decode()
-    expected = {"choices.py", "cli.py", "interrupts.py", "preview.py", "terminal.py", "workbench.py"}
+    expected = set(FACE)
     for room in ROOMS:
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / room).rglob("*.py")}
     weights = ROOT / "encoders" / "weights"
     expected |= {str(path.relative_to(ROOT)) for path in weights.rglob("*") if path.is_file()}
     extra = {name for name in names if name.endswith("py.typed")}
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "training" / "recipes").glob("*.toml")}
+    expected.add("training/builtin/words_zh.tsv")
     assert names - extra == expected
     assert "Name: pixseek\n" in metadata
     assert "Requires-Python: >=3.11" in metadata

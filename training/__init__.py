@@ -5,7 +5,10 @@ datasets (`read_dataset`). How good: metrics (retrieval, classes), bootstrap (in
 evaluate (a data set judged), index_quality (an index judged). A training of a person's own: recipes (what
 is written by hand), architecture (open_clip's models), pack (the pictures, read once), batches, teaching
 (what another encoder says), objective (losses), run (steps and checkpoints), checkpoint (whose it is), log,
-progress, pretrain (the loop). The shipped encoder: builtin, a room in the room, with its own map.
+progress, pretrain (the loop). An encoder adapted to a person's pictures: memory (embeddings kept), examples
+(words and parts), linear, lora and tuning (learning), methods, judge (before and after), drift (everyday
+questions), target (the folder), adaptation (`finetune`). The shipped encoder: builtin, a room in the room,
+with its own map.
 
 Reading `training` costs nothing and needs no torch: what is asked for is imported when it is asked for.
 """
@@ -16,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from training.adaptation import Finetuned, finetune
     from training.architecture import require_torch
     from training.builtin.recipe import train_recipe
     from training.datasets import Sample, decoded, read_dataset
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "architecture": ("require_torch",),
     "builtin.recipe": ("train_recipe",),
+    "adaptation": ("Finetuned", "finetune"),
     "datasets": ("Sample", "decoded", "read_dataset"),
     "errors": ("DatasetError",),
     "evaluate": ("Evaluation", "Measure", "evaluate_dataset"),
@@ -43,6 +48,7 @@ __all__ = [
     "DatasetError",
     "EpochEnd",
     "Evaluation",
+    "Finetuned",
     "Measure",
     "OpenClipRecipe",
     "Sample",
@@ -52,6 +58,7 @@ __all__ = [
     "evaluate_dataset",
     "evaluate_index",
     "example_recipe",
+    "finetune",
     "load_recipe",
     "pretrain_model",
     "read_dataset",

@@ -49,6 +49,7 @@ def export_graph(
             output_names=list(names[1]),
             dynamic_axes=axes,
             opset_version=OPSET,
+            do_constant_folding=False,  # keeps the parameters' names; onnxruntime folds when it loads
             dynamo=False,
         )
 
