@@ -23,7 +23,7 @@ from interrupts import heard_signals
 
 if TYPE_CHECKING:
     from encoders import Encoder
-    from training import EpochEnd, Finetuned, Trained
+    from training import EpochEnd, Finetuned, Towers, Trained
 
 # --- pixseek train
 
@@ -185,8 +185,9 @@ def finetune(
     offline: Offline = False,
 ) -> None:
     """Adapt an encoder to your own captioned, keyworded or foldered pictures."""
-    from encoders import EncoderError, Trainable, load_encoder
+    from encoders import EncoderError, load_encoder
     from training import finetune as adapt
+    from training import open_towers
 
     cache = encoder_cache()
     base = encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline)(None)
@@ -194,8 +195,8 @@ def finetune(
     def load(spec: str) -> Encoder:
         return load_encoder(spec, cache_dir=cache, allow_pickle=allow_pickle, offline=offline)
 
-    def trainable(spec: str) -> Trainable:
-        return Trainable(spec, cache_dir=cache, allow_pickle=allow_pickle, offline=offline)
+    def trainable(spec: str) -> Towers:
+        return open_towers(spec, cache_dir=cache, allow_pickle=allow_pickle, offline=offline)
 
     with terminal.progress_bar(quiet=as_json) as show:
         found = adapt(

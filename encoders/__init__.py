@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from encoders.adapter import AdaptedEncoder, write_adapter
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
+from encoders.builtin import builtin_folder
 from encoders.captioning import Captioner, load_captioner
 from encoders.errors import (
     EncoderDamagedError,
@@ -44,6 +45,7 @@ __all__ = [
     "Preprocess",
     "Trainable",
     "UsageError",
+    "builtin_folder",
     "list_encoders",
     "load_captioner",
     "load_encoder",

@@ -19,6 +19,7 @@ from PIL import Image
 
 from encoders.base import Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
+from encoders.specs import parse_spec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -41,6 +42,14 @@ def is_builtin_folder(folder: Path) -> bool:
     except (OSError, ValueError):
         return True
     return isinstance(config, dict) and "recipe" in config
+
+
+def builtin_folder(spec: str) -> Path | None:
+    """Return the folder of an encoder in the built-in one's format, None for any other. Raises UsageError."""
+    parsed = parse_spec(spec)
+    if parsed.kind == "builtin":
+        return WEIGHTS_DIR
+    return Path(parsed.model) if parsed.kind == "dir" and is_builtin_folder(Path(parsed.model)) else None
 
 
 class Weights:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from encoders import hub, published, sources
 from encoders.adapter import is_adapter, read_adapter
 from encoders.base import Encoder
+from encoders.builtin import BuiltinEncoder, is_builtin_folder
 from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
 from encoders.specs import Spec, parse_spec
@@ -96,8 +97,6 @@ def load_encoder(
         spec = resolve_auto(cache_dir=cache_dir, offline=offline).spec
     parsed = parse_spec(spec)
     if parsed.kind == "builtin":
-        from encoders.builtin import BuiltinEncoder
-
         builtin: Encoder = BuiltinEncoder(threads=threads)
         return builtin
     if parsed.kind == "dir":
@@ -201,8 +200,6 @@ def _from_folder(spec: Spec, load_base: Callable[[str], Encoder], threads: int |
     folder = Path(spec.model)
     if is_adapter(folder):
         return read_adapter(folder, spec=spec.text, load_base=load_base)
-    from encoders.builtin import BuiltinEncoder, is_builtin_folder
-
     return BuiltinEncoder(folder, threads, spec=spec.text) if is_builtin_folder(folder) else None
 
 

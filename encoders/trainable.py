@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.adapter import is_adapter
+from encoders.builtin import builtin_folder
 from encoders.errors import UsageError
 from encoders.openclip import TorchModel, quiet
 from encoders.published import SAFE_NAME
@@ -41,7 +42,7 @@ class Trainable:
         self, spec: str, *, cache_dir: Path, allow_pickle: bool = False, offline: bool = False
     ) -> None:
         parsed = parse_spec(spec)
-        if parsed.kind == "builtin" or (parsed.kind == "dir" and is_adapter(Path(parsed.model))):
+        if builtin_folder(spec) or (parsed.kind == "dir" and is_adapter(Path(parsed.model))):
             raise UsageError(
                 f"encoder {spec!r} is no open_clip model, and only their towers can be trained; "
                 "use --method linear, or name an open_clip model with --encoder"

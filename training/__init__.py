@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.adaptation import Finetuned, finetune
+    from training.adaptation import Finetuned, finetune, open_towers
     from training.architecture import require_torch
     from training.builtin.recipe import train_recipe
     from training.datasets import Sample, decoded, read_dataset
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from training.pretrain import pretrain_model
     from training.progress import EpochEnd, Stage, Trained
     from training.recipes import BuiltinRecipe, OpenClipRecipe, example_recipe, load_recipe
+    from training.tuning import Towers
 
 _HOMES = {
     "architecture": ("require_torch",),
     "builtin.recipe": ("train_recipe",),
-    "adaptation": ("Finetuned", "finetune"),
+    "adaptation": ("Finetuned", "finetune", "open_towers"),
     "datasets": ("Sample", "decoded", "read_dataset"),
     "errors": ("DatasetError",),
     "evaluate": ("Evaluation", "Measure", "evaluate_dataset"),
@@ -41,6 +42,7 @@ _HOMES = {
     "pretrain": ("pretrain_model",),
     "progress": ("EpochEnd", "Stage", "Trained"),
     "recipes": ("BuiltinRecipe", "OpenClipRecipe", "example_recipe", "load_recipe"),
+    "tuning": ("Towers",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "OpenClipRecipe",
     "Sample",
     "Stage",
+    "Towers",
     "Trained",
     "decoded",
     "evaluate_dataset",
@@ -60,6 +63,7 @@ __all__ = [
     "example_recipe",
     "finetune",
     "load_recipe",
+    "open_towers",
     "pretrain_model",
     "read_dataset",
     "require_torch",

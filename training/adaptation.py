@@ -21,9 +21,12 @@ from encoders import (
     AdaptedEncoder,
     Encoder,
     EncoderError,
+    Trainable,
     UsageError,
+    builtin_folder,
     normalize,
 )
+from training.architecture import require_torch
 from training.datasets import read_dataset
 from training.drift import EVERYDAY, Drift, drift
 from training.evaluate import Progress, Watch
@@ -90,6 +93,22 @@ class Finetuned:
     written: bool
     why_not: str
     notes: list[str]
+
+
+def open_towers(spec: str, *, cache_dir: Path, allow_pickle: bool = False, offline: bool = False) -> Towers:
+    """Return the towers of an encoder in torch, for lora; arguments as for `load_encoder`.
+
+    Raises:
+        UsageError: the spec names neither an open_clip model nor an encoder in the built-in one's format.
+        EncoderError: as `load_encoder`; torch is not installed.
+    """
+    folder = builtin_folder(spec)
+    if folder is None:
+        return Trainable(spec, cache_dir=cache_dir, allow_pickle=allow_pickle, offline=offline)
+    require_torch()
+    from training.builtin.rebuilt import Rebuilt
+
+    return Rebuilt(folder)
 
 
 def finetune(

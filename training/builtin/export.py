@@ -115,6 +115,7 @@ def write_config(
         "format": 1,
         "recipe": recipe,
         "dim": shape.dim,
+        "shape": asdict(shape),
         "image_size": preprocess.size,
         "preprocess": asdict(preprocess),
         "normalisation": "x / 127.5 - 1 in the graph; rows of unit L2 norm",

@@ -52,15 +52,15 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def tiny_backbone() -> MobileNetV2:
     """A backbone of the real layer plan with as few channels as will do."""
     torch.manual_seed(0)
-    convs = [SameConv(torch.randn(8, 3, 3, 3) * 0.2, torch.zeros(8), 2, True)]
-    convs.append(SameConv(torch.randn(8, 1, 3, 3) * 0.2, torch.zeros(8), 1, True))
-    convs.append(SameConv(torch.randn(8, 8, 1, 1) * 0.2, torch.zeros(8), 1, False))
+    convs = [SameConv(torch.randn(8, 3, 3, 3) * 0.2, torch.randn(8) * 0.1, 2, True)]
+    convs.append(SameConv(torch.randn(8, 1, 3, 3) * 0.2, torch.randn(8) * 0.1, 1, True))
+    convs.append(SameConv(torch.randn(8, 8, 1, 1) * 0.2, torch.randn(8) * 0.1, 1, False))
     for block in range(16):
         stride = 2 if block in (0, 2, 5, 12) else 1
-        convs.append(SameConv(torch.randn(16, 8, 1, 1) * 0.3, torch.zeros(16), 1, True))
-        convs.append(SameConv(torch.randn(16, 1, 3, 3) * 0.3, torch.zeros(16), stride, True))
-        convs.append(SameConv(torch.randn(8, 16, 1, 1) * 0.3, torch.zeros(8), 1, False))
-    convs.append(SameConv(torch.randn(16, 8, 1, 1) * 0.5, torch.zeros(16), 1, True))
+        convs.append(SameConv(torch.randn(16, 8, 1, 1) * 0.3, torch.randn(16) * 0.1, 1, True))
+        convs.append(SameConv(torch.randn(16, 1, 3, 3) * 0.3, torch.randn(16) * 0.1, stride, True))
+        convs.append(SameConv(torch.randn(8, 16, 1, 1) * 0.3, torch.randn(8) * 0.1, 1, False))
+    convs.append(SameConv(torch.randn(16, 8, 1, 1) * 0.5, torch.randn(16) * 0.1, 1, True))
     return MobileNetV2(convs)
 
 
@@ -273,6 +273,9 @@ def test_exported_files_load_as_an_encoder_that_agrees_with_torch(tmp_path: Path
     from training.builtin.models import ImageTower
 
     both = towers().eval()
+    with torch.no_grad():  # as after training: the exporter stores equal parameters once
+        for parameter in both.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
     image = ImageTower(tiny_backbone(), both.head).eval()
     cosines = export_encoder(
         image,
@@ -296,4 +299,18 @@ def test_exported_files_load_as_an_encoder_that_agrees_with_torch(tmp_path: Path
     np.testing.assert_allclose(encoder.encode_pixels(pixels), expected, atol=2e-3)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["recipe"] == "test"
+    from training.builtin.rebuilt import Rebuilt
+
+    again = Rebuilt(tmp_path)
+    with torch.inference_mode():
+        np.testing.assert_allclose(again.image(torch.from_numpy(pixels)).numpy(), expected, atol=2e-3)
+        rows = again.text(torch.from_numpy(again.tokenize(TEXTS))).numpy()
+    np.testing.assert_allclose(rows, encoder.encode_texts(TEXTS), atol=1e-4)
+    (tmp_path / "again").mkdir()
+    again.save(tmp_path / "again")
+    np.testing.assert_allclose(
+        BuiltinEncoder(tmp_path / "again", threads=1).encode_pixels(pixels),
+        encoder.encode_pixels(pixels),
+        atol=1e-4,
+    )
     assert config["caption"]["tokens"] == list(VOCABULARY.tokens)
