@@ -37,6 +37,13 @@ EncoderSpec = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Accept weights in pickle format (read as data only).")
 ]
+CaptionsField = Annotated[
+    str, typer.Option("--captions-field", metavar="NAME", help="Where captions are: captions_zh for one.")
+]
+ImagesDir = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="DIR", help="Where the pictures of a table are.", show_default=False),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
 Print0 = Annotated[

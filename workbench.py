@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,9 @@ import terminal
 from choices import (
     AllowPickle,
     AsJson,
+    CaptionsField,
     EncoderSpec,
+    ImagesDir,
     IndexDir,
     Offline,
     encoder_cache,
@@ -140,13 +141,8 @@ def evaluate(
     ] = None,
     encoder: EncoderSpec = None,
     index_dir: IndexDir = None,
-    field: Annotated[
-        str, typer.Option("--captions-field", metavar="NAME", help="Where captions are: captions_zh for one.")
-    ] = "captions",
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the pictures of a table are.", show_default=False),
-    ] = None,
+    field: CaptionsField = "captions",
+    images: ImagesDir = None,
     zero_shot: Annotated[
         bool | None,
         typer.Option(

@@ -14,7 +14,9 @@ import terminal
 from choices import (
     AllowPickle,
     AsJson,
+    CaptionsField,
     EncoderSpec,
+    ImagesDir,
     Offline,
     encoder_cache,
     encoder_chooser,
@@ -173,13 +175,8 @@ def finetune(
     force: Annotated[
         bool, typer.Option("--force", help="Write the result even when it is worse on held-out pictures.")
     ] = False,
-    field: Annotated[
-        str, typer.Option("--captions-field", metavar="NAME", help="Where captions are: captions_zh for one.")
-    ] = "captions",
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the pictures of a table are.", show_default=False),
-    ] = None,
+    field: CaptionsField = "captions",
+    images: ImagesDir = None,
     as_json: AsJson = False,
     allow_pickle: AllowPickle = False,
     offline: Offline = False,

@@ -26,6 +26,7 @@ from encoders.errors import (
     PixseekError,
     UsageError,
 )
+from encoders.openclip import quiet
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
 from encoders.trainable import Trainable
 
@@ -50,6 +51,7 @@ __all__ = [
     "load_captioner",
     "load_encoder",
     "normalize",
+    "quiet",
     "resolve_auto",
     "write_adapter",
 ]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import json
-import logging
 import math
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoders import EncoderError, EncoderUnavailableError, Preprocess, UsageError
+from encoders import EncoderError, EncoderUnavailableError, Preprocess, UsageError, quiet
 from training.recipes import OpenClipRecipe
 
 if TYPE_CHECKING:
@@ -62,19 +58,6 @@ class Architecture:
         rates = {"visual.": image, "text_decoder.": decoder, "text.": text}
         words = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
         return rates | dict.fromkeys(words, text)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence open_clip and torch: they log to the root logger and warn about themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def require_torch() -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.architecture import Architecture, quiet
+from encoders import quiet
+from training.architecture import Architecture
 from training.recipes import OpenClipRecipe
 
 Features = dict[str, Tensor]
