@@ -293,7 +293,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
 
 
 class Work(Protocol):
-    """The part of `training.progress.Stage` that the bar needs; total 0: not known."""
+    """The part of `training.pretraining.progress.Stage` that the bar needs; total 0: not known."""
 
     @property
     def what(self) -> str: ...

@@ -1,14 +1,8 @@
 """Making and judging encoders, and reading the pictures and words for it.
 
-Read in this order. Errors: errors. A set in any format: samples (`Sample`), tars, tables, folders,
-datasets (`read_dataset`). How good: metrics (retrieval, classes), bootstrap (intervals), phrasing (captions),
-evaluate (a data set judged), index_quality (an index judged). A training of a person's own: recipes (what
-is written by hand), architecture (open_clip's models), pack (the pictures, read once), batches, teaching
-(what another encoder says), objective (losses), run (steps and checkpoints), checkpoint (whose it is), log,
-progress, pretrain (the loop). An encoder adapted to a person's pictures: memory (embeddings kept), examples
-(words and parts), linear, lora and tuning (learning), methods, judge (before and after), drift (everyday
-questions), target (the folder), adaptation (`finetune`). The shipped encoder: builtin, a room in the room,
-with its own map.
+Read in this order: errors; sets (pictures with words, in any format); judging (how good an encoder is); run
+(steps and checkpoints); pretraining (a training of a person's own); finetuning (an encoder adapted to a
+person's pictures); builtin (the recipe of the encoder that ships). Each has a map of its own.
 
 Reading `training` costs nothing and needs no torch: what is asked for is imported when it is asked for.
 """
@@ -19,30 +13,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.adaptation import Finetuned, finetune, open_towers
-    from training.architecture import require_torch
     from training.builtin.recipe import train_recipe
-    from training.datasets import Sample, decoded, read_dataset
     from training.errors import DatasetError
-    from training.evaluate import Evaluation, Measure, evaluate_dataset
-    from training.index_quality import evaluate_index
-    from training.pretrain import pretrain_model
-    from training.progress import EpochEnd, Stage, Trained
-    from training.recipes import BuiltinRecipe, OpenClipRecipe, example_recipe, load_recipe
-    from training.tuning import Towers
+    from training.finetuning.adaptation import Finetuned, finetune, open_towers
+    from training.finetuning.tuning import Towers
+    from training.judging.evaluate import Evaluation, Measure, evaluate_dataset
+    from training.judging.index_quality import evaluate_index
+    from training.pretraining.architecture import require_torch
+    from training.pretraining.pretrain import pretrain_model
+    from training.pretraining.progress import EpochEnd, Stage, Trained
+    from training.pretraining.recipes import BuiltinRecipe, OpenClipRecipe, example_recipe, load_recipe
+    from training.sets.datasets import Sample, decoded, read_dataset
 
 _HOMES = {
-    "architecture": ("require_torch",),
+    "pretraining.architecture": ("require_torch",),
     "builtin.recipe": ("train_recipe",),
-    "adaptation": ("Finetuned", "finetune", "open_towers"),
-    "datasets": ("Sample", "decoded", "read_dataset"),
+    "finetuning.adaptation": ("Finetuned", "finetune", "open_towers"),
+    "sets.datasets": ("Sample", "decoded", "read_dataset"),
     "errors": ("DatasetError",),
-    "evaluate": ("Evaluation", "Measure", "evaluate_dataset"),
-    "index_quality": ("evaluate_index",),
-    "pretrain": ("pretrain_model",),
-    "progress": ("EpochEnd", "Stage", "Trained"),
-    "recipes": ("BuiltinRecipe", "OpenClipRecipe", "example_recipe", "load_recipe"),
-    "tuning": ("Towers",),
+    "judging.evaluate": ("Evaluation", "Measure", "evaluate_dataset"),
+    "judging.index_quality": ("evaluate_index",),
+    "pretraining.pretrain": ("pretrain_model",),
+    "pretraining.progress": ("EpochEnd", "Stage", "Trained"),
+    "pretraining.recipes": ("BuiltinRecipe", "OpenClipRecipe", "example_recipe", "load_recipe"),
+    "finetuning.tuning": ("Towers",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [

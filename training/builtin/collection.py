@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.datasets import Sample, read_tar
+from training.sets.datasets import Sample, read_tar
 
 CAPTIONED = ("flickr8k", "coco", "openstax")
 LABELLED = ("imagenet_samples", "caltech101", "flowers", "pacs")

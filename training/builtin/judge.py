@@ -1,6 +1,6 @@
 """The finished encoder judged on what it never saw: the numbers of its card.
 
-Retrieval, classification and captions are `training.evaluate`'s; here are the sets that must be made first
+Retrieval, classification and captions are `training.judging.evaluate`'s; here are the sets that must be made first
 and two questions that are the built-in encoder's own: how sure it is of pictures that show nothing, and
 whether it knows names that no caption taught it.
 """
@@ -20,8 +20,8 @@ from PIL import Image
 from encoders import Encoder, load_captioner, load_encoder
 from training.builtin.collection import in_words, read_set
 from training.builtin.drawings import plain_samples
-from training.datasets import Sample, read_tar
-from training.evaluate import Evaluation, evaluate_dataset
+from training.judging.evaluate import Evaluation, evaluate_dataset
+from training.sets.datasets import Sample, read_tar
 
 log = logging.getLogger(__name__)
 

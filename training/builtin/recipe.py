@@ -40,8 +40,8 @@ from training.builtin.judge import judge
 from training.builtin.models import Decoder, ImageHead, ImageTower, Shape, TextTower
 from training.builtin.teacher import english_texts, teacher_embeddings
 from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
-from training.evaluate import owners, recall
-from training.recipes import differences, read_table
+from training.judging.evaluate import owners, recall
+from training.pretraining.recipes import differences, read_table
 from training.run import DivergedError
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from training.builtin.collection import (
     read_set,
     without,
 )
-from training.datasets import Sample
+from training.sets.datasets import Sample
 
 
 def write_tar(path: Path, metas: dict[str, dict[str, object]]) -> None:

@@ -23,7 +23,7 @@ from training.builtin.collection import Captioned
 from training.builtin.frozen import train_frozen
 from training.builtin.models import Shape
 from training.builtin.recipe import Recipe, claim, train_recipe
-from training.recipes import example_recipe, read_table
+from training.pretraining.recipes import example_recipe, read_table
 
 
 def test_the_example_is_the_recipe_of_the_shipped_encoder() -> None:
