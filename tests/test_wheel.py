@@ -56,10 +56,7 @@ def test_wheel_holds_the_code_the_weights_and_nothing_else(wheel: Path) -> None:
     weights = ROOT / "encoders" / "weights"
     expected |= {str(path.relative_to(ROOT)) for path in weights.rglob("*") if path.is_file()}
     extra = {name for name in names if name.endswith("py.typed")}
-    expected |= {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / "training" / "pretraining" / "examples").glob("*.toml")
-    }
+    expected |= {str(path.relative_to(ROOT)) for path in ROOT.glob("training/pretraining/examples/*.toml")}
     expected.add("training/builtin/words_zh.tsv")
     assert names - extra == expected
     assert "Name: pixseek\n" in metadata

@@ -1,8 +1,8 @@
 """The finished encoder judged on what it never saw: the numbers of its card.
 
-Retrieval, classification and captions are `training.judging.evaluate`'s; here are the sets that must be made first
-and two questions that are the built-in encoder's own: how sure it is of pictures that show nothing, and
-whether it knows names that no caption taught it.
+Retrieval, classification and captions are those of `training.judging`; here are the sets that must be made
+first and two questions that are the built-in encoder's own: how sure it is of pictures that show nothing,
+and whether it knows names that no caption taught it.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def load_recipe(path: Path) -> OpenClipRecipe | BuiltinRecipe:
     except OSError as error:
         raise UsageError(
             f"cannot read the recipe {path}: {error.strerror}; for one to start from: "
-            f"pixseek train --example {examples()[0]}"
+            f"pixseek train --example tiny-clip"
         ) from None
     except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
@@ -203,9 +203,8 @@ def example_recipe(name: str) -> str:
     wanted = name.removesuffix(".toml")
     if wanted not in examples():
         raise UsageError(f"no example named {name!r}; there are {', '.join(examples())}")
-    return (resources.files("training.pretraining") / "examples" / f"{wanted}.toml").read_text(
-        encoding="utf-8"
-    )
+    folder = resources.files("training.pretraining") / "examples"
+    return (folder / f"{wanted}.toml").read_text(encoding="utf-8")
 
 
 def _builtin(table: dict[str, Any], base: Path, name: str) -> BuiltinRecipe:
