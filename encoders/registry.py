@@ -152,7 +152,17 @@ def list_encoders(*, cache_dir: Path | None = None) -> list[EncoderInfo]:
     Any MODEL/PRETRAINED of open_clip works; the ones named here span what is worth its cost on a CPU.
     """
     store = None if cache_dir is None else Store(cache_dir)
-    found = [EncoderInfo("builtin", None, None, None, True, True, "shipped with pixseek; works offline")]
+    found = [
+        EncoderInfo(
+            "builtin",
+            None,
+            None,
+            None,
+            True,
+            True,
+            "shipped with pixseek; works offline; English, Chinese, captions",
+        )
+    ]
     for spec, dim, params, note in _KNOWN:
         parsed = parse_spec(spec)
         exported = store is not None and _is_exported(parsed, store)

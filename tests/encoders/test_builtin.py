@@ -86,6 +86,12 @@ def test_case_does_not_matter(encoder: BuiltinEncoder) -> None:
     np.testing.assert_allclose(encoder.encode_texts(["A Dog"]), encoder.encode_texts(["a dog"]), atol=1e-6)
 
 
+def test_chinese_lies_with_the_english_of_the_same_meaning(encoder: BuiltinEncoder) -> None:
+    english = encoder.encode_texts(["a dog", "the sea", "a red car", "a birthday cake", "snow on a mountain"])
+    chinese = encoder.encode_texts(["一只狗", "大海", "红色的汽车", "生日蛋糕", "雪山"])
+    assert ((chinese @ english.T).argmax(1) == np.arange(5)).all()
+
+
 def test_words_of_like_meaning_lie_close(encoder: BuiltinEncoder) -> None:
     rows = encoder.encode_texts(["a dog", "a puppy", "a skyscraper"])
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.2
@@ -180,7 +186,7 @@ assert not loaded, loaded
 
 def test_the_shipped_files_are_small_and_explained() -> None:
     sizes = {path.name: path.stat().st_size for path in WEIGHTS_DIR.iterdir()}
-    assert sum(sizes.values()) <= 20_000_000
+    assert sum(sizes.values()) <= 30_000_000
     assert {"MODEL_CARD.md", "LICENSE-Apache-2.0.txt"} <= set(sizes)
 
 
@@ -191,4 +197,4 @@ def test_recall_on_unseen_pictures() -> None:
 
     result = evaluate_dataset(DEV, BuiltinEncoder(), draws=1)
     assert (result.pictures, result.sentences) == (1000, 4995)  # five sentences were written twice
-    assert result.value("text-to-image", "recall@10") >= 45
+    assert result.value("text-to-image", "recall@10") >= 62

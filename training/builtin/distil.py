@@ -105,6 +105,7 @@ def train_text(
     the next stage takes over before it is low.
     """
     torch.manual_seed(seed)
+    batch = min(batch, len(data.ids))
     steps = max(epochs, horizon) * len(list(by_length(data.lengths, batch, np.random.default_rng(0))))
     run = Run(tower, steps=steps, rate=rate)
     folder.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def train_frozen(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    head = FrozenHead().train()
+    head = FrozenHead(pooled.shape[1], dim=targets[0].shape[1]).train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.05)
     steps = epochs * (len(pooled) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=max(1, steps))

@@ -158,8 +158,6 @@ def new_text_tower(tokenizer: Tokenizer, cache: Path, shape: Shape, seed: int) -
     tokens = [str(tokenizer.id_to_token(row)).replace("##", "") for row in range(tokenizer.get_vocab_size())]
     torch.manual_seed(seed)
     tower = TextTower(shape)
-    if len(tokens) != shape.vocab:
-        raise ValueError(f"the tokenizer has {len(tokens)} tokens, the tower {shape.vocab}")
     initialise(tower, teacher_embeddings(tokens, cache / "teacher").astype(np.float32))
     return tower
 
@@ -241,6 +239,7 @@ def train(data: Path, cache: Path, out: Path, recipe: Recipe, shape: Shape) -> N
     log.info("teacher")
     watched = load_set(features, "flickr8k/dev")
     known = words(data, cache, sets, watched, shape)
+    shape = replace(shape, vocab=known.tokenizer.get_vocab_size())  # fewer where there are few words
     pooled = cache_pooled(data, features, sets)
     pairs = Pairs.of(sets, known.data, opinions(data, pooled))
     log.info("baseline")
