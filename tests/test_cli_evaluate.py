@@ -14,7 +14,7 @@ import typer
 import workbench
 from tests.color import COLORS, draw
 from tests.conftest import Pixseek
-from tests.training.sets import picture_bytes, write_tar
+from tests.training.writing import picture_bytes, write_tar
 
 
 @pytest.fixture(scope="module")

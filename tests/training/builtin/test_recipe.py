@@ -152,7 +152,9 @@ def test_the_whole_recipe_goes_from_pictures_to_an_encoder_that_searches_and_des
     for room in (features, teacher, recipe):
         monkeypatch.setattr(room, "chinese_names", lambda: {"red car": ("红车",)})
     monkeypatch.setattr(recipe, "teacher_embeddings", said)
-    monkeypatch.setattr(recipe, "Shape", lambda: Shape(vocab=400, width=32, layers=1, hidden=64, decoder_layers=1))
+    monkeypatch.setattr(
+        recipe, "Shape", lambda: Shape(vocab=400, width=32, layers=1, hidden=64, decoder_layers=1)
+    )
     monkeypatch.setattr(recipe, "judge", lambda *_: {})
     monkeypatch.setattr(recipe, "train_frozen", lambda *a: train_frozen(*a, batch=16, epochs=2))
     table = {"distil_epochs": 4, "head_epochs": 4, "told_epochs": 20, "threads": 1}

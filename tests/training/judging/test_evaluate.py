@@ -13,7 +13,7 @@ from PIL import Image
 
 from encoders import Embeddings, EncoderError, Pixels
 from tests.color import COLORS, ColorEncoder, draw
-from tests.training.sets import picture_bytes, write_tar
+from tests.training.writing import picture_bytes, write_tar
 from training.errors import DatasetError
 from training.judging.evaluate import Evaluation, Progress, evaluate_dataset
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from encoders import EncoderError, Preprocess, UsageError
 from tests.conftest import ROOT
-from tests.training.sets import picture_bytes, write_tar
 from tests.training.squares import CLIP, COCA, draw_squares, table, write_recipe
+from tests.training.writing import picture_bytes, write_tar
 from training.pretraining.recipes import OpenClipRecipe, parse_recipe
 
 torch = pytest.importorskip("torch", reason="the [train] extra is not installed")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.color import COLORS, draw
-from tests.training.sets import picture_bytes, write_tar
+from tests.training.writing import picture_bytes, write_tar
 from training.errors import DatasetError
 from training.sets.datasets import Sample, decoded, read_dataset, read_tar
 
