@@ -114,4 +114,4 @@ def test_an_example_is_printed_as_it_is(pixseek: Pixseek) -> None:
     printed = pixseek("train", "--example", "tiny-clip").stdout.decode()
     assert tomllib.loads(printed)["kind"] == "open_clip"
     assert printed.startswith("# ")
-    assert b"there are coca-small, tiny-clip" in pixseek("train", "--example", "x", exits=2).stderr
+    assert b"there are builtin, coca-small, tiny-clip" in pixseek("train", "--example", "x", exits=2).stderr

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 from encoders import EncoderError
 from training.finetuning.examples import LEARN, VALIDATE, Examples, asked_as
 from training.finetuning.lora import LoRA, contrast
-from training.run import Run
+from training.run import DivergedError, Run
 
 Ints = npt.NDArray[np.int64]
 
@@ -112,12 +112,13 @@ def tune(
         losses = []
         for start in range(0, steps * size, size):
             loss = asked.loss(order[start : start + size], rng)
-            losses.append(run.step(loss))
-            if not np.isfinite(losses[-1]):
+            try:
+                losses.append(run.step(loss))
+            except DivergedError as error:
                 raise EncoderError(
-                    f"the loss became {losses[-1]} in epoch {run.epoch + 1}; the encoder may be damaged, or "
+                    f"{error}, in epoch {run.epoch + 1}; the encoder may be damaged, or "
                     "try another --seed or a lower --alpha"
-                )
+                ) from error
             step(epochs * steps, run.epoch * steps + len(losses))
         run.epoch += 1
         log["losses"].append(float(np.mean(losses)))

@@ -250,6 +250,6 @@ def test_a_finished_run_gives_way_to_one_with_other_settings(tmp_path: Path) -> 
 
 def test_a_loss_that_is_not_a_number_ends_with_one_line(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("training.finetuning.tuning.contrast", lambda *a: contrast(*a) * float("nan"))
-    with pytest.raises(EncoderError, match=r"the loss became nan in epoch 1.*--alpha") as caught:
+    with pytest.raises(EncoderError, match=r"gradient is nan at step 1, in epoch 1.*--alpha") as caught:
         run(tmp_path / "a")
     assert "\n" not in str(caught.value)
