@@ -60,7 +60,7 @@ def test_an_index_is_judged(indexed: Pixseek) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["cut.tar"], "cut.tar is cut short after 2 whole, the last 'green'"),
+        (["cut.tar"], "cut.tar is cut short after 2 whole samples, the last 'green'"),
         (["one"], "one class only, 'red'"),
         (["cut.tar", "--index", "i"], "give a data set or --index, not both"),
         (["--captions"], "an index is judged by its own words"),

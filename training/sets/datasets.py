@@ -165,4 +165,7 @@ def _worded(samples: Iterable[Sample], source: str, field: str) -> Iterator[Samp
         raise DatasetError(f"no pictures in {source}")
     if not worded:
         has = f" (its records have: {', '.join(sorted(fields))})" if fields else ""
-        raise DatasetError(f"no captions, keywords or labels in {source}: nothing in {field!r}{has}")
+        raise DatasetError(
+            f"no captions, keywords or labels in {source}: nothing in {field!r}{has}; write a sentence into "
+            "x.txt beside x.jpg, or sort the pictures into folders named by what they show"
+        )

@@ -78,7 +78,11 @@ def read_tar(
                 raise DatasetError(f"{path} is not a tar") from None
             parts = waiting.get(current)
             count, last = (count + 1, current) if parts and parts.whole else (count, last)
-            after = f"after {count:,} whole, the last {last!r}" if count else "before the first whole one"
+            after = (
+                f"after {count:,} whole samples, the last {last!r}"
+                if count
+                else "before the first whole sample"
+            )
             raise DatasetError(f"{path} is cut short {after}; fetch it or pack it again") from None
         if current != key and current in waiting and waiting[current].whole:
             parts = waiting.pop(current)

@@ -97,7 +97,11 @@ def test_a_tar_cut_anywhere_names_its_last_whole_sample(tmp_path: Path, mode: st
             list(read_dataset(cut))
         if there >= 512:
             count = (there + 512 - len('{"caption": "x"}')) // 2048
-            named = f"after {count} whole, the last 'k{count - 1}'" if count else "before the first whole one"
+            named = (
+                f"after {count} whole samples, the last 'k{count - 1}'"
+                if count
+                else "before the first whole sample"
+            )
             assert named in str(error.value), length
 
 
@@ -106,7 +110,7 @@ def test_a_tar_cut_between_two_samples_is_cut_too(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", members)
     path.write_bytes(path.read_bytes()[:2048])
     for pictures in (True, False):
-        with pytest.raises(DatasetError, match="after 1 whole, the last 'a'"):
+        with pytest.raises(DatasetError, match="after 1 whole samples, the last 'a'"):
             list(read_dataset(path, pictures=pictures))
 
 
