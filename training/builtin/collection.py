@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.sets.datasets import Sample, read_tar
+from training.sets.samples import in_words
 
 CAPTIONED = ("flickr8k", "coco", "openstax")
 LABELLED = ("imagenet_samples", "caltech101", "flowers", "pacs")
@@ -66,11 +67,6 @@ def first_sentence(text: str, limit: int = 200) -> str:
     text = " ".join(text.split())
     sentence = re.split(r"(?<=[a-z0-9)\"'][.!?]) +(?=[A-Z])", text, maxsplit=1)[0]
     return sentence if len(sentence) <= limit else sentence[:limit].rsplit(" ", 1)[0]
-
-
-def in_words(label: str) -> str:
-    """Return a class name as people write it."""
-    return label.replace("_", " ").strip()
 
 
 def label_captions(label: str, style: str = "") -> tuple[str, ...]:

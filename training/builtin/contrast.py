@@ -22,7 +22,7 @@ from training.builtin.distil import TextData
 from training.builtin.features import PictureSet
 from training.builtin.losses import caption_loss, class_loss, contrastive_loss, distillation_loss
 from training.builtin.models import Decoder, ImageHead, TextTower
-from training.judging.evaluate import Recall, owners, recall
+from training.judging.metrics import Recall, owners, recall
 from training.run import Run
 
 log = logging.getLogger(__name__)

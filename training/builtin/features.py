@@ -23,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from encoders import Preprocess
+from training.builtin.arrays import save_array
 from training.builtin.backbone import MAPS, Trunk, load_backbone
 from training.builtin.collection import (
     CAPTIONED,
@@ -168,24 +169,22 @@ class TrunkPool:
         return np.concatenate([future.result() for future in futures])
 
 
-def write_set(
-    cache: Path, name: str, samples: list[Captioned], numbers: range, trunk: TrunkPool, seed: int
-) -> None:
-    """Write the views that are missing, each whole, and the captions."""
-    stem = name.replace("/", "-")
+def write_captions(cache: Path, name: str, samples: list[Captioned]) -> None:
+    """Write the sentences of a set."""
     captions = json.dumps([[s.english, s.chinese] for s in samples], ensure_ascii=False)
-    (cache / f"{stem}.json").write_text(captions, encoding="utf-8")
-    for number in numbers:
-        path = cache / f"{stem}.v{number}.npy"
-        if path.exists():
-            continue
-        began = time.monotonic()
-        maps = trunk.maps([(sample.key, sample.image) for sample in samples], number, seed)
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as handle:
-            np.save(handle, maps)
-        partial.replace(path)
-        log.info(f"features {path.name}: {len(samples)} in {time.monotonic() - began:.0f} s")
+    (cache / f"{name.replace('/', '-')}.json").write_text(captions, encoding="utf-8")
+
+
+def write_view(
+    cache: Path, name: str, samples: list[Captioned], number: int, trunk: TrunkPool, seed: int
+) -> None:
+    """Write a view of every picture of a set, unless it is there."""
+    path = cache / f"{name.replace('/', '-')}.v{number}.npy"
+    if path.exists():
+        return
+    began = time.monotonic()
+    save_array(path, trunk.maps([(sample.key, sample.image) for sample in samples], number, seed))
+    log.info(f"features {path.name}: {len(samples)} in {time.monotonic() - began:.0f} s")
 
 
 def cache_features(data: Path, cache: Path, *, seed: int, processes: int = 2) -> None:
@@ -198,11 +197,13 @@ def cache_features(data: Path, cache: Path, *, seed: int, processes: int = 2) ->
         if samples is not None:
             sets[name] = [captioned(sample, names) for sample in samples]
     sets |= {"drawings": drawing_samples(), "plain": plain_samples()}
+    for name, pictures in sets.items():
+        write_captions(cache, name, pictures)
     with TrunkPool(data / BACKBONE, cache, processes) as trunk:
         for number in range(max(VIEWS.values())):
             for name, pictures in sets.items():
                 if number < VIEWS.get(name, 1):
-                    write_set(cache, name, pictures, range(number, number + 1), trunk, seed)
+                    write_view(cache, name, pictures, number, trunk, seed)
 
 
 def load_set(cache: Path, name: str) -> PictureSet | None:

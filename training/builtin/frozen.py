@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.builtin.arrays import save_array
 from training.builtin.backbone import load_backbone, load_classifier, run_blocks
 from training.builtin.features import BACKBONE, PictureSet
 from training.builtin.losses import contrastive_loss
@@ -32,10 +33,7 @@ def cache_pooled(data: Path, cache: Path, sets: Sequence[PictureSet]) -> list[np
             for start in range(0, len(pictures.english), 256):
                 maps = torch.from_numpy(pictures.views[0][start : start + 256].astype(np.float32))
                 rows.append(upper[-1](run_blocks(upper[:-1], maps)).mean((2, 3)).numpy())
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as handle:
-                np.save(handle, np.concatenate(rows).astype(np.float16))
-            partial.replace(path)
+            save_array(path, np.concatenate(rows).astype(np.float16))
         found.append(np.load(path))
     return found
 

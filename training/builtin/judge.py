@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from encoders import Encoder, load_captioner, load_encoder
-from training.builtin.collection import in_words, read_set
+from training.builtin.collection import read_set
 from training.builtin.drawings import plain_samples
 from training.judging.evaluate import Evaluation, evaluate_dataset
 from training.sets.datasets import Sample, read_tar
+from training.sets.samples import in_words
 
 log = logging.getLogger(__name__)
 

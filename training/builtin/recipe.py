@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from encoders import EncoderError, UsageError
+from encoders import EncoderError, UsageError, normalize
 from training.builtin.backbone import load_backbone
 from training.builtin.captions import Vocabulary
 from training.builtin.collection import (
@@ -40,7 +40,7 @@ from training.builtin.judge import judge
 from training.builtin.models import Decoder, ImageHead, ImageTower, Shape, TextTower
 from training.builtin.teacher import english_texts, teacher_embeddings
 from training.builtin.tokenizer import encode_all, load_tokenizer, train_tokenizer
-from training.judging.evaluate import owners, recall
+from training.judging.metrics import owners, recall
 from training.pretraining.recipes import differences, read_table
 from training.run import DivergedError
 
@@ -90,11 +90,6 @@ class Words:
     classes: npt.NDArray[np.float32]
 
 
-def unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return rows of unit norm."""
-    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
-
-
 def words(data: Path, cache: Path, sets: Sequence[PictureSet], dev: PictureSet | None, shape: Shape) -> Words:
     """Return the sentences with their targets; trains the tokenizer once.
 
@@ -119,7 +114,7 @@ def words(data: Path, cache: Path, sets: Sequence[PictureSet], dev: PictureSet |
         f"{len(english)} English sentences, {removed} near development captions removed; "
         f"{len(chinese)} Chinese, {sum(normalised(t) in banned for t in meant)} removed",
     )
-    targets = [vectors, *(unit(vectors[wanted[text]].mean(0, keepdims=True)) for text in chinese)]
+    targets = [vectors, *(normalize(vectors[wanted[text]].mean(0, keepdims=True)) for text in chinese)]
     texts = [*english, *chinese]
     path = cache / "tokenizer.json"
     if not path.exists():
@@ -150,7 +145,7 @@ def class_vectors(data: Path, cache: Path) -> npt.NDArray[np.float32]:
     vectors = teacher_embeddings(flat, cache / "teacher").astype(np.float32)
     row = {text: number for number, text in enumerate(flat)}
     means = [vectors[[row[text] for text in texts]].mean(0) for texts in prompts]
-    return unit(np.stack(means)) if means else np.zeros((0, vectors.shape[1]), dtype=np.float32)
+    return normalize(np.stack(means)) if means else np.zeros((0, vectors.shape[1]), dtype=np.float32)
 
 
 def new_text_tower(tokenizer: Tokenizer, cache: Path, shape: Shape, seed: int) -> TextTower:

@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from encoders import EncoderUnavailableError
+from training.builtin.arrays import save_array
 from training.builtin.collection import (
     CAPTIONED,
     LABELLED,
@@ -97,10 +98,7 @@ def teacher_embeddings(texts: Sequence[str], cache: Path) -> npt.NDArray[np.floa
         if not path.exists():
             teacher = teacher or Teacher()
             began = time.monotonic()
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as handle:
-                np.save(handle, teacher.embed(part))
-            partial.replace(path)
+            save_array(path, teacher.embed(part))
             log.info(f"teacher {start + len(part)}/{len(texts)}: {time.monotonic() - began:.0f} s")
         shards.append(np.load(path))
     return np.concatenate(shards) if shards else np.empty((0, TEACHER_DIM), dtype=np.float16)

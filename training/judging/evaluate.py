@@ -23,32 +23,20 @@ from training.judging.metrics import (
     ClassScore,
     Ints,
     Queries,
-    Recall,
     class_embeddings,
     class_scores,
     classify,
     distinct,
     macro,
-    owners,
-    recall,
     retrieve,
     tallies,
 )
 from training.judging.phrasing import caption_scores, require_scorers
 from training.sets.datasets import CAPTIONS, Sample, decoded, read_dataset
+from training.sets.samples import in_words
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = [
-    "Evaluation",
-    "Measure",
-    "Progress",
-    "Recall",
-    "evaluate_dataset",
-    "owners",
-    "recall",
-]
 
 PROMPTS = (
     "a photo of a {}", "a photo of the {}", "a picture of a {}", "a close-up photo of a {}", "a {}", "{}"
@@ -193,11 +181,6 @@ def evaluate_dataset(
     if written:
         result.measures.extend(_captions(written, texts, seed, draws))
     return replace(result, seconds=round(time.monotonic() - began, 2))
-
-
-def in_words(label: str) -> str:
-    """Return a class name as people write it."""
-    return " ".join(label.replace("_", " ").split())
 
 
 def _refuse(

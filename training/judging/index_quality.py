@@ -20,13 +20,12 @@ from training.judging.evaluate import (
     Progress,
     Watch,
     encode_sentences,
-    in_words,
     measure,
     retrieval,
 )
 from training.judging.metrics import Floats, Ints, distinct, found_share
 from training.sets.folders import sidecars
-from training.sets.samples import Sample
+from training.sets.samples import Sample, in_words
 
 if TYPE_CHECKING:
     from indexer import Index

@@ -76,3 +76,8 @@ def _texts(key: str, field: str, written: object) -> list[str]:
     if isinstance(written, (list, tuple)) and all(isinstance(text, str) for text in written):
         return list(written)
     raise DatasetError(f"{key}: {field!r} must be a string or a list of strings")
+
+
+def in_words(label: str) -> str:
+    """Return a class name as people write it."""
+    return " ".join(label.replace("_", " ").split())
