@@ -2,8 +2,9 @@
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
-The truth: tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions: index.
-The whole run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair, prune, backup).
+The truth: tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions:
+filters, index. The whole run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair,
+prune, backup).
 """
 
 from __future__ import annotations
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
         IndexNewerError,
         IndexStorageError,
     )
+    from indexer.filters import (
+        And,
+        Filter,
+        Kind,
+        Like,
+        Near,
+        Not,
+        Number,
+        Or,
+        Orientation,
+        Taken,
+        TakenOn,
+        Under,
+    )
     from indexer.formats import IMAGE_SUFFIXES
     from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
@@ -33,6 +48,10 @@ _HOMES = {
         "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
         "IndexingError",
     ),
+    "filters": (
+        "And", "Filter", "Kind", "Like", "Near", "Not", "Number", "Or", "Orientation", "Taken", "TakenOn",
+        "Under",
+    ),
     "formats": ("IMAGE_SUFFIXES",),
     "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
@@ -44,9 +63,11 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "IMAGE_SUFFIXES",
+    "And",
     "CheckReport",
     "DecodeLimits",
     "Failure",
+    "Filter",
     "FrameRecord",
     "ImageError",
     "Index",
@@ -58,8 +79,15 @@ __all__ = [
     "IndexStatus",
     "IndexStorageError",
     "IndexingError",
+    "Kind",
+    "Like",
     "Metadata",
+    "Near",
     "Neighbor",
+    "Not",
+    "Number",
+    "Or",
+    "Orientation",
     "Picture",
     "Problem",
     "Progress",
@@ -67,6 +95,9 @@ __all__ = [
     "Region",
     "RepairReport",
     "Space",
+    "Taken",
+    "TakenOn",
+    "Under",
     "backup",
     "check",
     "decode",

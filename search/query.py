@@ -1,4 +1,4 @@
-"""What was asked: a clean sentence, or a picture from a path, stdin or an address."""
+"""What was asked: a `Query` of texts, pictures and conditions; and the picture that a name stands for."""
 
 from __future__ import annotations
 
@@ -6,17 +6,109 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal, TypeAlias
 
 from encoders import UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from indexer import Filter
+
 # Far beyond any encoder's context (77 tokens of CLIP, 8,192 of the longest known): the rest is never read.
 MAX_TEXT_CHARACTERS = 50_000
 # The largest query file that is read into memory, bytes; a 200-megapixel RAW has about 250 MB.
 MAX_PICTURE_BYTES = 512 * 1024 * 1024
+
+
+Fusion: TypeAlias = Literal["early", "late", "hybrid"]
+Sort: TypeAlias = Literal["score", "taken", "name", "size"]
+Grouping: TypeAlias = Literal["day", "folder", "burst", "near-duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What the picture shows, in words. Never blank."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to look like.
+
+    Attributes:
+        source: a path, an http(s) address, `-` for stdin, `clipboard:` for the clipboard; or a picture that
+            is in memory already: RGB, upright.
+        crop: (x, y, width, height), the part that is meant: pixels of the upright picture, or fractions of
+            it when none is above 1; None for all of it.
+    """
+
+    source: str | Image.Image
+    crop: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A picture of the index, by `Hit.file_id`."""
+
+    file_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A name that `pixseek concept add` gave to a few examples."""
+
+    name: str
+
+
+Part: TypeAlias = Text | Picture | Indexed | Concept
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a question.
+
+    Attributes:
+        weight: how much it counts beside the others; below 0 pushes away (vector arithmetic), never 0.
+        excluded: pictures that show it are left out, by a calibrated test; the weight is 1 then.
+    """
+
+    part: Part
+    weight: float = 1.0
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to `Searcher.search`.
+
+    Attributes:
+        terms: what the picture shows or looks like; empty: every picture that `where` leaves, unranked.
+        where: what else must be true of it.
+        like, unlike: file ids of good and bad examples among earlier hits (relevance feedback).
+        k: how many files are wanted at most.
+        fusion: how several terms become one ranking; None takes the measured default.
+        min_probability: hits below this are cut, 0 to 1.
+        auto_cut: cut where the scores stop standing out.
+        sort: the order of what is left after the cut.
+        group: show one hit for each day, folder, burst or look-alike, the others behind it.
+        diversity: 0 ranks by relevance alone, 1 by difference alone (MMR).
+        exclude: paths that are no answer, as in `Hit.path`.
+    """
+
+    terms: tuple[Term, ...] = ()
+    where: Filter | None = None
+    like: tuple[int, ...] = ()
+    unlike: tuple[int, ...] = ()
+    k: int = 10
+    fusion: Fusion | None = None
+    min_probability: float | None = None
+    auto_cut: bool = False
+    sort: Sort = "score"
+    group: Grouping | None = None
+    diversity: float = 0.0
+    exclude: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
