@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.copies import Copies, FileChanges, FileCopy, forget_verdicts
     from indexer.errors import (
         IndexDamagedError,
         IndexingError,
@@ -55,9 +56,11 @@ if TYPE_CHECKING:
         WordHit,
     )
     from indexer.selection import Selection
+    from indexer.squares import Square, read_squares
     from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
 
 _HOMES = {
+    "copies": ("Copies", "FileChanges", "FileCopy", "forget_verdicts"),
     "errors": (
         "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
         "IndexingError",
@@ -77,6 +80,7 @@ _HOMES = {
         "Space", "Verdict", "WordHit",
     ),
     "selection": ("Selection",),
+    "squares": ("Square", "read_squares"),
     "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -85,8 +89,11 @@ __all__ = [
     "And",
     "CheckReport",
     "Concept",
+    "Copies",
     "DecodeLimits",
     "Failure",
+    "FileChanges",
+    "FileCopy",
     "Filter",
     "FrameRecord",
     "ImageError",
@@ -117,6 +124,7 @@ __all__ = [
     "RepairReport",
     "Selection",
     "Space",
+    "Square",
     "Taken",
     "TakenOn",
     "Under",
@@ -126,9 +134,11 @@ __all__ = [
     "check",
     "decode",
     "describe",
+    "forget_verdicts",
     "index_folders",
     "prune",
     "read_blocks",
+    "read_squares",
     "remove_concept",
     "repair",
     "save_concept",
