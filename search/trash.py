@@ -121,7 +121,7 @@ def _mount_point(path: bytes) -> bytes:
 
 
 def _volume_trash(top: bytes) -> bytes:
-    """Return the person's trash on a volume: inside an administrator's `.Trash` when that is safe, else own."""
+    """Return the person's trash on a volume: in an administrator's `.Trash` when that is safe, else own."""
     shared, own = os.path.join(top, b".Trash"), b"%d" % os.getuid()
     try:
         info = os.lstat(shared)
