@@ -31,7 +31,7 @@ _FAR_ENOUGH = 1.0
 _SOFTNESS = 1.5
 """How sharp that bend is: the slope of the logistic, per standard deviation."""
 _USUAL_SPREAD, _USUAL_COUNT = 0.1, 8
-"""Standard deviation of cosines that a small library is believed to have, and how many pictures that weighs."""
+"""Standard deviation of cosines that a small library is believed to have; how many pictures that weighs."""
 WORD_WEIGHT, _MOST_WORDS = 0.1, 3.0
 """Standard deviations that one unit of bm25 is worth in `hybrid`, and the most that words can add."""
 _MOST_CANDIDATES = 1 << 14
