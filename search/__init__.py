@@ -1,8 +1,9 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `clipboard`, `searcher` (`Searcher`,
-`Hit`).
+address), `fetch` (a picture from a public address, and from no other), `clipboard`, `aims` (terms as
+embeddings), `fusion` (several parts made one ranking), `ranking` (a question beside one library), `narrowing`
+(what is left of the ranking), `results` (`Hit`, `Results`), `searcher` (`Searcher`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from search.query import (
     load_picture,
     words_read,
 )
-from search.searcher import Hit, Searcher
+from search.results import Hit, Results, thumbnail
+from search.searcher import Searcher
 
 __all__ = [
     "Concept",
@@ -31,11 +33,13 @@ __all__ = [
     "Picture",
     "Query",
     "QueryPicture",
+    "Results",
     "Searcher",
     "Term",
     "Text",
     "clean_text",
     "crop_picture",
     "load_picture",
+    "thumbnail",
     "words_read",
 ]
