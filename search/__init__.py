@@ -6,8 +6,11 @@ address), `fetch` (a picture from a public address, and from no other), `searche
 
 from __future__ import annotations
 
+from search.language import parse, parse_filter
+from search.printing import print_filter, print_query
 from search.query import Concept, Indexed, Picture, Query, QueryPicture, Term, Text, clean_text, load_picture
 from search.searcher import Hit, Searcher
+from search.syntax import QuerySyntaxError
 
 __all__ = [
     "Concept",
@@ -16,9 +19,14 @@ __all__ = [
     "Picture",
     "Query",
     "QueryPicture",
+    "QuerySyntaxError",
     "Searcher",
     "Term",
     "Text",
     "clean_text",
     "load_picture",
+    "parse",
+    "parse_filter",
+    "print_filter",
+    "print_query",
 ]
