@@ -8,6 +8,8 @@ embeddings), `fusion` (several parts made one ranking), `ranking` (a question be
 
 from __future__ import annotations
 
+from search.language import parse, parse_filter
+from search.printing import print_filter, print_query
 from search.query import (
     Concept,
     Crop,
@@ -24,6 +26,7 @@ from search.query import (
 )
 from search.results import Hit, Results, thumbnail
 from search.searcher import Searcher
+from search.syntax import QuerySyntaxError
 
 __all__ = [
     "Concept",
@@ -33,6 +36,7 @@ __all__ = [
     "Picture",
     "Query",
     "QueryPicture",
+    "QuerySyntaxError",
     "Results",
     "Searcher",
     "Term",
@@ -40,6 +44,10 @@ __all__ = [
     "clean_text",
     "crop_picture",
     "load_picture",
+    "parse",
+    "parse_filter",
+    "print_filter",
+    "print_query",
     "thumbnail",
     "words_read",
 ]
