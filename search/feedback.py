@@ -57,7 +57,7 @@ def refine(
 def feedback_parts(
     liked: Embeddings, disliked: Embeddings, sample: Embeddings
 ) -> tuple[Embeddings, list[float], list[Kind]]:
-    """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts beside a question of weight 1."""
+    """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts beside a question of 1."""
     vectors: list[Embeddings] = []
     weights: list[float] = []
     mean = _library_mean(sample, liked.shape[1])
