@@ -2,9 +2,9 @@
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
-The truth: tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions:
-filters, index. The whole run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair,
-prune, backup).
+The truth: tables, words, migrations, records, functions, database, catalog, ledger, lock, memory. The cache:
+vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
+(`index_folders`). Looking after it: upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations
@@ -38,9 +38,23 @@ if TYPE_CHECKING:
     from indexer.formats import IMAGE_SUFFIXES
     from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
+    from indexer.memory import remove_concept, save_concept, save_verdicts
     from indexer.metadata import Metadata, read_blocks
     from indexer.pipeline import index_folders
-    from indexer.records import Failure, FrameRecord, IndexReport, IndexStatus, Neighbor, Progress, Space
+    from indexer.records import (
+        Concept,
+        Failure,
+        FrameRecord,
+        IndexReport,
+        IndexStatus,
+        Look,
+        Neighbor,
+        Progress,
+        Space,
+        Verdict,
+        WordHit,
+    )
+    from indexer.selection import Selection
     from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
 
 _HOMES = {
@@ -55,9 +69,14 @@ _HOMES = {
     "formats": ("IMAGE_SUFFIXES",),
     "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
+    "memory": ("remove_concept", "save_concept", "save_verdicts"),
     "metadata": ("Metadata", "read_blocks"),
     "pipeline": ("index_folders",),
-    "records": ("Failure", "FrameRecord", "IndexReport", "IndexStatus", "Neighbor", "Progress", "Space"),
+    "records": (
+        "Concept", "Failure", "FrameRecord", "IndexReport", "IndexStatus", "Look", "Neighbor", "Progress",
+        "Space", "Verdict", "WordHit",
+    ),
+    "selection": ("Selection",),
     "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -65,6 +84,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "And",
     "CheckReport",
+    "Concept",
     "DecodeLimits",
     "Failure",
     "Filter",
@@ -81,6 +101,7 @@ __all__ = [
     "IndexingError",
     "Kind",
     "Like",
+    "Look",
     "Metadata",
     "Near",
     "Neighbor",
@@ -94,10 +115,13 @@ __all__ = [
     "PruneReport",
     "Region",
     "RepairReport",
+    "Selection",
     "Space",
     "Taken",
     "TakenOn",
     "Under",
+    "Verdict",
+    "WordHit",
     "backup",
     "check",
     "decode",
@@ -105,7 +129,10 @@ __all__ = [
     "index_folders",
     "prune",
     "read_blocks",
+    "remove_concept",
     "repair",
+    "save_concept",
+    "save_verdicts",
 ]
 
 

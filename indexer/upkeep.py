@@ -17,19 +17,23 @@ from sqlalchemy.exc import DBAPIError
 from encoders import UsageError
 from indexer import tables as t
 from indexer import vectors as vector_files
-from indexer.catalog import CATALOG_NAME, Catalog, check_version, reading_engine, row_is_intact, verify_header
+from indexer import words
+from indexer.catalog import Catalog, row_is_intact
+from indexer.database import CATALOG_NAME, check_version, reading_engine, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
 from indexer.ledger import Ledger, publish_file
 from indexer.lock import WriterLock
 
 _SALVAGE_ROWS = 4096
 _SALVAGE_FAILURES = 512
-_CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file)
+_CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file, t.look, t.concept, t.verdict)
+_NUMBERED = tuple(table for table in _CHECKED_TABLES if table is not t.look)
+"""Those whose ids are given out by AUTOINCREMENT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `kind`: catalog, row, vector or snapshot."""
+    """One thing that is wrong. `kind`: catalog, row, vector, words or snapshot."""
 
     kind: str
     where: str
@@ -63,6 +67,7 @@ class RepairReport:
     lost_rows: int = 0
     to_encode: list[bytes] = field(default_factory=list)
     snapshot_rebuilt: bool = False
+    words_rebuilt: bool = False
     set_aside: str | None = None
 
 
@@ -100,14 +105,18 @@ def check(folder: Path) -> CheckReport:
                     )
             space = catalog.space()
             dims = {space.id: space.dim} if space else {}
-            for table in _CHECKED_TABLES:
+            for table in _tables_of(catalog.version):
                 for row in _rows(catalog.engine, table, folder):
                     report.rows += 1
                     trouble = _row_trouble(table, row, dims)
                     if trouble:
                         kind = "vector" if table is t.embedding else "row"
-                        report.problems.append(Problem(kind, f"{table.name} {row.id}: {trouble}", rebuild))
+                        report.problems.append(Problem(kind, f"{table.name} {row[0]}: {trouble}", rebuild))
             _check_sequences(catalog, report)
+            if catalog.version >= 2 and not report.problems:
+                trouble = _words_trouble(catalog)
+                if trouble:
+                    report.problems.append(Problem("words", trouble, rebuild))
             for record in catalog.snapshots()[:1]:
                 trouble = vector_files.snapshot_trouble(folder, record, always_hash=True)
                 if trouble:
@@ -122,7 +131,7 @@ def check(folder: Path) -> CheckReport:
 def _row_trouble(table: Table, row: Row[Any], dims: dict[int, int]) -> str | None:
     if not row_is_intact(table.name, row):
         return "its bits have changed"
-    if table is t.embedding:
+    if table is t.embedding or table is t.concept:
         vector = np.frombuffer(row.vector, np.float16).astype(np.float32)
         if len(vector) != dims.get(row.space_id):
             return "its length is not the space's"
@@ -131,10 +140,24 @@ def _row_trouble(table: Table, row: Row[Any], dims: dict[int, int]) -> str | Non
     return None
 
 
+def _words_trouble(catalog: Catalog) -> str | None:
+    """Return why the text tables are not what the catalog says, or None; a damaged one is such a reason."""
+    try:
+        with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+            own = connection.connection.dbapi_connection
+            assert isinstance(own, sqlite3.Connection)
+            # The database stays read-only; what is compared with it goes to temporary files.
+            own.execute("PRAGMA temp_store=FILE")
+            own.execute("PRAGMA query_only=OFF")
+            return words.trouble(own)
+    except IndexDamagedError as error:
+        return error.what
+
+
 def _check_sequences(catalog: Catalog, report: CheckReport) -> None:
     """AUTOINCREMENT's memory must not lie below a living id, or an id would be given out twice."""
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        for table in _CHECKED_TABLES:
+        for table in set(_NUMBERED) & set(_tables_of(catalog.version)):
             query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
             remembered = connection.execute(query, {"name": table.name}).scalar() or 0
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
@@ -144,16 +167,21 @@ def _check_sequences(catalog: Catalog, report: CheckReport) -> None:
                 )
 
 
+def _tables_of(version: int) -> tuple[Table, ...]:
+    """Return the tables with checksums that a catalog of this format has."""
+    return tuple(table for table in _CHECKED_TABLES if version >= 2 or table not in t.FORMAT_2)
+
+
 def _rows(engine: Engine, table: Table, folder: Path, chunk: int = 5_000) -> Iterator[Row[Any]]:
-    after = -(2**63)
+    key, after = t.key_of(table), -(2**63)
     while True:
-        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(chunk)
+        query = select(table).where(key > after).order_by(key).limit(chunk)
         with storage_errors(folder), engine.connect() as connection:
             rows = connection.execute(query).all()
         yield from rows
         if len(rows) < chunk:
             return
-        after = rows[-1].id
+        after = rows[-1][0]
 
 
 def repair(folder: Path) -> RepairReport:
@@ -178,6 +206,13 @@ def repair(folder: Path) -> RepairReport:
             report.set_aside = _salvage(folder, report)
         with Ledger.open_or_create(folder) as ledger:
             _drop_bad_rows(ledger, report)
+            with Catalog.open(folder) as catalog:
+                trouble = _words_trouble(catalog)
+            if trouble:
+                with storage_errors(folder), ledger.engine.begin() as connection:
+                    words.create(connection)
+                    words.fill(connection)
+                report.words_rebuilt = True
             space = ledger.space()
             if space is not None:
                 newest = next(iter(ledger.snapshots()), None)
@@ -197,7 +232,7 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
     dims = {space.id: space.dim} if space else {}
     for table in _CHECKED_TABLES[1:]:
         bad[table.name] = [
-            row.id for row in _rows(ledger.engine, table, ledger.folder) if _row_trouble(table, row, dims)
+            row[0] for row in _rows(ledger.engine, table, ledger.folder) if _row_trouble(table, row, dims)
         ]
         report.lost_rows += len(bad[table.name])
     with storage_errors(ledger.folder), ledger.engine.begin() as connection:
@@ -214,8 +249,9 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         contents.update(connection.execute(select(t.content.c.id).where(~whole)).scalars())
         bare = ~exists().where(t.embedding.c.frame_id == t.frame.c.id)
         contents.update(connection.execute(select(t.frame.c.content_id).where(bare)).scalars())
-        for row_id in bad["file"]:
-            connection.execute(delete(t.file).where(t.file.c.id == row_id))
+        for table in (t.file, t.look, t.concept, t.verdict):
+            for row_id in bad[table.name]:
+                connection.execute(delete(table).where(t.key_of(table) == row_id))
         dangling = t.file.c.content_id.is_not(None) & ~exists().where(t.content.c.id == t.file.c.content_id)
         report.to_encode += connection.execute(select(t.file.c.path).where(dangling)).scalars()
         connection.execute(delete(t.file).where(dangling))
@@ -227,7 +263,7 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         if contents:
             # A snapshot could still hold what was just deleted; its ids find no row, but count differs.
             connection.execute(delete(t.snapshot))
-        for table in _CHECKED_TABLES:
+        for table in _NUMBERED:
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
             raise_to = text("UPDATE sqlite_sequence SET seq = :seq WHERE name = :name AND seq < :seq")
             connection.execute(raise_to, {"seq": highest, "name": table.name})
@@ -260,12 +296,13 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
     engine = reading_engine(damaged)
     try:
         try:
-            check_version(ledger.folder, engine)
+            version = check_version(ledger.folder, engine)
         except (DBAPIError, UnicodeDecodeError):
             return  # SQLite cannot even find its tables
         with ledger.engine.begin() as target:
             target.execute(text("PRAGMA defer_foreign_keys=ON"))
-            for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file):
+            newer = t.FORMAT_2 if version >= 2 else ()
+            for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file, *newer):
                 for row in _readable_rows(engine, table, report):
                     values = dict(row._mapping)
                     if table is not t.root and not row_is_intact(table.name, row):
@@ -280,8 +317,12 @@ def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> Non
             for table, parent, key in (
                 (t.frame, t.content, t.frame.c.content_id),
                 (t.embedding, t.frame, t.embedding.c.frame_id),
+                (t.look, t.content, t.look.c.content_id),
+                (t.concept, t.space, t.concept.c.space_id),
             ):
                 target.execute(delete(table).where(~exists().where(parent.c.id == key)))
+            words.create(target)
+            words.fill(target)
     finally:
         engine.dispose()
 
@@ -291,12 +332,13 @@ def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterat
 
     A read that fails is made smaller until a single row fails; then ids are passed over, in growing steps.
     """
-    ordered = select(table).order_by(table.c.id)
+    key = t.key_of(table)
+    ordered = select(table).order_by(key)
     start, width, failures = 1, _SALVAGE_ROWS, 0
     with engine.connect() as connection:
         while failures < _SALVAGE_FAILURES:
             try:
-                rows = connection.execute(ordered.where(table.c.id >= start).limit(width)).all()
+                rows = connection.execute(ordered.where(key >= start).limit(width)).all()
             except DBAPIError:
                 if width > 1:
                     width = max(1, width // 8)
@@ -308,7 +350,7 @@ def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterat
             yield from rows
             if len(rows) < width:
                 return
-            start, width, failures = rows[-1].id + 1, min(_SALVAGE_ROWS, width * 2), 0
+            start, width, failures = rows[-1][0] + 1, min(_SALVAGE_ROWS, width * 2), 0
 
 
 def prune(folder: Path, *, apply: bool = False) -> PruneReport:
@@ -324,6 +366,7 @@ def prune(folder: Path, *, apply: bool = False) -> PruneReport:
             orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
             with storage_errors(folder), ledger.engine.begin() as connection:
                 connection.execute(delete(t.content).where(orphan))
+                words.remove_orphans(connection)
             space = ledger.space()
             if space is not None and report.embeddings:
                 vector_files.publish(ledger, space)

@@ -70,6 +70,8 @@ class Hit:
         region: (x, y, width, height) as fractions of the upright picture when a part of it matched best.
         width, height: pixels of the upright original.
         taken_at: ISO 8601, without time zone unless the picture names one; None when it does not say.
+        iso: film speed.
+        rating: 0 to 5 stars, -1 for rejected; None when nobody rated it.
         status: `ok`, or `partial` when only a part of the picture could be decoded.
     """
 
@@ -89,6 +91,8 @@ class Hit:
     longitude: float | None
     caption: str | None
     keywords: tuple[str, ...]
+    iso: int | None
+    rating: int | None
     status: str
     file_id: int
     frame_id: int

@@ -20,7 +20,7 @@ def record(frame_id: int, file_id: int, path: bytes, **more: Any) -> FrameRecord
     values: dict[str, Any] = {
         "timestamp_ms": None, "region": None, "width": 64, "height": 48, "format": "PNG", "size_bytes": 100,
         "taken_at": None, "camera": None, "lens": None, "latitude": None, "longitude": None, "caption": None,
-        "keywords": (), "status": "ok",
+        "keywords": (), "iso": None, "rating": None, "status": "ok",
     }  # fmt: skip
     return FrameRecord(frame_id=frame_id, file_id=file_id, path=path, **(values | more))
 
