@@ -1,12 +1,15 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `clipboard`, `searcher` (`Searcher`,
-`Hit`).
+address), `fetch` (a picture from a public address, and from no other), `clipboard`, `aims` (terms as
+embeddings), `fusion` (several parts made one ranking), `ranking` (a question beside one library), `narrowing`
+(what is left of the ranking), `results` (`Hit`, `Results`), `searcher` (`Searcher`).
 """
 
 from __future__ import annotations
 
+from search.language import parse, parse_filter
+from search.printing import print_filter, print_query
 from search.query import (
     Concept,
     Crop,
@@ -21,7 +24,9 @@ from search.query import (
     load_picture,
     words_read,
 )
-from search.searcher import Hit, Searcher
+from search.results import Hit, Results, thumbnail
+from search.searcher import Searcher
+from search.syntax import QuerySyntaxError
 
 __all__ = [
     "Concept",
@@ -31,11 +36,18 @@ __all__ = [
     "Picture",
     "Query",
     "QueryPicture",
+    "QuerySyntaxError",
+    "Results",
     "Searcher",
     "Term",
     "Text",
     "clean_text",
     "crop_picture",
     "load_picture",
+    "parse",
+    "parse_filter",
+    "print_filter",
+    "print_query",
+    "thumbnail",
     "words_read",
 ]

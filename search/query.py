@@ -197,6 +197,17 @@ def load_picture(
     return QueryPicture(_cropped(image, crop, name, size), path)
 
 
+def load_part(picture: Picture, min_side: int) -> QueryPicture:
+    """Return the picture of a term, from memory, a file or a public address.
+
+    Raises:
+        UsageError: as `load_picture`.
+    """
+    if isinstance(picture.source, str):
+        return load_picture(os.fsencode(picture.source), min_side=min_side, crop=picture.crop)
+    return QueryPicture(crop_picture(picture.source, picture.crop) if picture.crop else picture.source)
+
+
 def crop_picture(image: Image.Image, crop: Crop, name: str = "the picture") -> Image.Image:
     """Return the part of a picture that is meant, at least 1 x 1 pixel.
 
