@@ -27,7 +27,7 @@ from indexer.records import (
     WordHit,
     snapshot_path,
 )  # fmt: skip
-from indexer.selection import Selection, select_files
+from indexer.selection import Selection, refuse_deep, select_files
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,6 +97,7 @@ class Index:
         Raises:
             UsageError: the filter is nested too deep.
         """
+        refuse_deep(where)
         known = self._selections.get(where)
         if known is None:
             known = self._selections[where] = select_files(self._catalog, where)

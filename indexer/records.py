@@ -213,6 +213,26 @@ class IndexReport:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class RepairReport:
+    """What `repair` did.
+
+    Attributes:
+        kept: embeddings that are sound.
+        to_encode: paths whose embedding was lost: the next `index` encodes them again.
+        lost_rows: rows that could not be read or were not what was written.
+        words_rebuilt: the text tables were not what the rows say, and were made again.
+        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
+    """
+
+    kept: int = 0
+    lost_rows: int = 0
+    to_encode: list[bytes] = field(default_factory=list)
+    snapshot_rebuilt: bool = False
+    words_rebuilt: bool = False
+    set_aside: str | None = None
+
+
 def snapshot_path(folder: Path, record: SnapshotRecord) -> Path:
     """Return where the snapshot lies; a name that would leave the folder (a hostile catalog) is cut."""
     return folder / Path(record.name).name

@@ -70,23 +70,21 @@ class Selection:
 
 
 def select_files(catalog: Catalog, where: f.Filter | None) -> Selection:
-    """Return the files that have a picture and match.
-
-    Raises:
-        UsageError: the filter is nested too deep.
-    """
+    """Return the files that have a picture and match; `refuse_deep` was asked before."""
     living = t.file.c.content_id.is_not(None)
     if where is None:
         with storage_errors(catalog.folder), catalog.engine.connect() as connection:
             total = connection.execute(select(func.count()).select_from(t.file).where(living)).scalar_one()
         return Selection(total, total)
-    _refuse_deep(where)
     total = select_files(catalog, None).total
     file_ids, content_ids = _evaluate(catalog, where)
     return Selection(len(file_ids), total, where, file_ids, np.unique(content_ids))
 
 
-def _refuse_deep(where: f.Filter) -> None:
+def refuse_deep(where: f.Filter | None) -> None:
+    """Raise UsageError for a tree that would take more calls within calls than Python and SQLite allow."""
+    if where is None:
+        return
     level, depth = [where], 0
     while level:
         depth += 1

@@ -24,7 +24,7 @@ TABLES = {
     "names": f"CREATE VIRTUAL TABLE names USING fts5(name, {_TOKENIZER})",
 }
 """Name to definition. A catalog whose definition reads otherwise (a friend's?) is not asked."""
-_CAPTION_WEIGHT, _KEYWORD_WEIGHT, _NAME_WEIGHT = 2.0, 4.0, 1.0
+_CAPTION_WEIGHT, _KEYWORD_WEIGHT, _NAME_WEIGHT = 2.0, 4.0, 0.5
 """A keyword was chosen for the picture, a caption describes it, a name may stand over a whole folder."""
 _CHUNK = 5_000
 _MOST_TERMS = 64
@@ -186,7 +186,7 @@ def search(
     found: dict[int, float] = {}
     parameters = [expression, contents, most] if contents is not None else [expression, most]
     for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
-        found[content_id] = -score
+        found[content_id] = -(score or 0.0)  # NULL where damage made it no number
     chosen = "AND +names.rowid IN (SELECT value FROM json_each(?))" if files is not None else ""
     query = (
         f"SELECT file.content_id, bm25(names) AS score FROM names JOIN file ON file.id = names.rowid "
@@ -195,7 +195,7 @@ def search(
     parameters = [expression, files, most] if files is not None else [expression, most]
     best: dict[int, float] = {}
     for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
-        best[content_id] = max(best.get(content_id, 0.0), -score * _NAME_WEIGHT)
+        best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
     for content_id, score in best.items():
         found[content_id] = found.get(content_id, 0.0) + score
     return found
@@ -227,16 +227,31 @@ def trouble(connection: sqlite3.Connection) -> str | None:
             if kept != right:
                 return f"{name} {(kept or right)[0]}: is not what the catalog says"
             connection.execute(add, right)
-        terms = []
-        for schema, table in (("main", name), ("temp", f"fresh_{name}")):
-            vocabulary = f"{table}_terms"
-            connection.execute(
-                f"CREATE VIRTUAL TABLE temp.{vocabulary} USING fts5vocab('{schema}', '{table}', 'instance')"
-            )
-            terms.append(connection.execute(f"SELECT term, doc, col, offset FROM temp.{vocabulary}"))
-        if any(kept != right for kept, right in zip_longest(*terms)):
+        if not _has_same_index(connection, name):
             return f"{name}: its index is not what its rows say"
     return None
+
+
+def _has_same_index(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether main.NAME and temp.fresh_NAME hold the same terms, lengths and totals."""
+    for schema, table in (("main", name), ("temp", f"fresh_{name}")):
+        for detail in ("instance", "row"):
+            vocabulary = f"fts5vocab('{schema}', '{table}', '{detail}')"
+            connection.execute(f"CREATE VIRTUAL TABLE temp.{table}_{detail} USING {vocabulary}")
+    for query in (
+        "SELECT term, doc, col, offset FROM temp.{}_instance",
+        "SELECT id, sz FROM {}_docsize ORDER BY id",
+        "SELECT block FROM {}_data WHERE id = 1",
+    ):
+        kept, right = (connection.execute(query.format(table)) for table in (name, f"fresh_{name}"))
+        if any(one != other for one, other in zip_longest(kept, right)):
+            return False
+    # A term must also be found by itself: through the index of the index.
+    lost = (
+        f"SELECT 1 FROM temp.fresh_{name}_row AS right WHERE NOT EXISTS "
+        f"(SELECT 1 FROM temp.{name}_row AS kept WHERE kept.term = right.term AND kept.doc = right.doc)"
+    )
+    return connection.execute(lost).fetchone() is None
 
 
 def _content_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:

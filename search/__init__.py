@@ -8,6 +8,7 @@ embeddings), `fusion` (several parts made one ranking), `ranking` (a question be
 
 from __future__ import annotations
 
+from search.composing import compose_query
 from search.language import parse, parse_filter
 from search.printing import print_filter, print_query
 from search.query import (
@@ -42,6 +43,7 @@ __all__ = [
     "Term",
     "Text",
     "clean_text",
+    "compose_query",
     "crop_picture",
     "load_picture",
     "parse",

@@ -68,8 +68,7 @@ class Question:
         return cls(parts, parts.composed(), kinds.pop() if len(kinds) == 1 else "mixed", fusion, words)
 
     def best_frames(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
-        """Return (at least `count` frames, best first, the order of the first `count` being right; whether
-        these are all there are)."""
+        """Return (the `count` best frames of the library, best first; whether these are all there are)."""
         if self.fusion == "late" and len(self.parts.vectors) > 1:
             return self._late(index, count, among)
         if self.fusion == "hybrid" and self.words:
@@ -92,7 +91,7 @@ class Question:
             Ranked(int(number), _even(key), _even(score))
             for number, key, score in zip(ids, keys, scores, strict=True)
         ]
-        return ranked, len(ids) < count
+        return ranked[:count], len(ids) < count
 
     def _hybrid(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
         words = {
@@ -108,7 +107,8 @@ class Question:
             Ranked(int(number), _even(key), _even(score))
             for number, key, score in zip(ids, keys, scores, strict=True)
         ]
-        return sorted(ranked, key=lambda one: (-one.key, one.frame_id)), len(near) < count
+        ranked.sort(key=lambda one: (-one.key, one.frame_id))
+        return (ranked, True) if len(near) < count else (ranked[:count], False)
 
 
 def _embeddings(index: Library, ids: Ints, dim: int) -> Embedding:
