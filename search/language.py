@@ -139,7 +139,7 @@ class _Reader:
     def _joint(self, at: int, inside: bool) -> str | None:
         """Return `and` or `or` when the word here joins filters; None when it is a word of the sentence."""
         token = self.tokens[at]
-        word = token.text.lower() if token.kind == "word" and not token.sign and token.weight is None else ""
+        word = token.text.lower() if len(token.text) < 4 and _bare(token) else ""
         if word not in ("and", "or"):
             return None
         before = at > 0 and self.tokens[at - 1].kind in ("condition", "close")
@@ -168,7 +168,7 @@ class _Reader:
         found: dict[int, int] = {}
         for at in range(len(self.tokens) - 2, -1, -1):
             token = self.tokens[at]
-            if token.kind != "word" or token.sign or token.weight is not None or token.text.lower() != "not":
+            if len(token.text) != 3 or token.text.lower() != "not" or not _bare(token):
                 continue
             operand = found.get(at + 1, at + 1)
             kind = self.tokens[operand].kind
@@ -223,6 +223,10 @@ class _Reader:
             return
         weight = last.weight if first.weight is None else first.weight
         self._add(Token("word", first.at, weight=weight), text)
+
+
+def _bare(token: Token) -> bool:
+    return token.kind == "word" and not token.sign and token.weight is None
 
 
 def term_of(query: str, token: Token, part: Part, nots: int) -> Term:

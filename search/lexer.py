@@ -34,7 +34,7 @@ _BLANKS = re.compile(f"[{_BLANK}]*+")
 _BARE = {
     stops: (re.compile(f"[^{_BLANK}{stops}]*+"), re.compile(f"[^{_BLANK}{stops}()]*+")) for stops in ("", ",")
 }
-_NAME = re.compile(r"([A-Za-z]{2,12}):")
+_NAME = re.compile(r"([A-Za-z]{2,12})[:：]")  # the second is what a Chinese keyboard types
 _UNKNOWN = re.compile(rf"([A-Za-z]{{3,12}}):[^{_BLANK}/:]")
 _AHEAD = re.compile(rf"(?:[({_BLANK}+-]++|not(?=[{_BLANK}]))*+", re.IGNORECASE)
 # Straight quotes end at a straight one; the typographic ones at any, as languages and keyboards differ.
@@ -46,6 +46,8 @@ _STRINGS = {
 _QUOTES = frozenset(_CLOSERS)
 _COMPARISON = re.compile("[<>=≤≥]*+")
 _ESCAPE = re.compile(r"\\([\"＂“”„‟«»\\])")
+# Most words: from a letter to a blank, and no character in them could mean more.
+_SIMPLE = re.compile(rf"[^\W\d_][\w'’.,;!?-]*+(?![^{_BLANK}])")
 _GUESSES = 50
 """Unknown names that are compared with the known ones: a longer text full of colons is no typed query."""
 
@@ -73,7 +75,10 @@ class _Lexer:
             self.at = _end(_BLANKS, query, self.at)
             if self.at >= len(query):
                 return self.tokens
-            if self.depth and query[self.at] == ")":
+            if simple := _SIMPLE.match(query, self.at):
+                self.tokens.append(Token("word", self.at, simple[0]))
+                self.at = simple.end()
+            elif self.depth and query[self.at] == ")":
                 self.tokens.append(Token("close", self.at))
                 self.at, self.depth = self.at + 1, self.depth - 1
             else:
