@@ -67,6 +67,7 @@ class _Lexer:
         self.tokens: list[Token] = []
         self.group_known, self.group_found = -1, False  # what is known of brackets up to a place
         self.guesses: set[str] = set()
+        self.unclosed: set[str] = set()
         self.counts: dict[str, int] = {}
 
     def all(self) -> list[Token]:
@@ -101,9 +102,9 @@ class _Lexer:
         if prefix := self.prefix(self.at):
             token.weight, token.prefixed = self.checked(float(prefix[1]), self.at), True
             self.at = prefix.end()
-        if query[self.at] in _QUOTES:
+        if query[self.at] in _QUOTES and (token.sign or token.prefixed or self.closes(self.at)):
             return self.quoted(token)
-        if (name := _NAME.match(query, self.at)) and name[1].lower() in NAMES:
+        if (name := self.name(self.at)) is not None:
             token.name = NAMES[name[1].lower()]
             self.at = name.end()
             return self.part(token, name[1]) if token.name in PARTS else self.condition(token, name[1])
@@ -122,6 +123,13 @@ class _Lexer:
             return is_picture(cropless(weightless(self.bare(at))[0]))
         return character.isalpha() or character == '"'
 
+    def closes(self, at: int) -> bool:
+        """Tell whether a quote is closed; a straight one must be, others may be a slip in a pasted text."""
+        opener = self.query[at]
+        if opener != '"' and opener not in self.unclosed and not _STRINGS[opener].match(self.query, at + 1):
+            self.unclosed.add(opener)  # nor is any that follows
+        return opener not in self.unclosed
+
     def prefix(self, at: int) -> re.Match[str] | None:
         """Return the weight in front of a term: of `2:golden`, but not of `16:9` nor of `3:30 pm`."""
         found = PREFIX.match(self.query, at)
@@ -131,9 +139,16 @@ class _Lexer:
         """Tell whether a bracket is around conditions: it starts with one. Others are part of a sentence."""
         if at > self.group_known:
             self.group_known = _end(_AHEAD, self.query, at)
-            name = _NAME.match(self.query, self.group_known)
-            self.group_found = name is not None and name[1].lower() in NAMES
+            self.group_found = self.name(self.group_known) is not None
         return self.group_found
+
+    def name(self, at: int) -> re.Match[str] | None:
+        """Return the known name that stands here. `0 in: Nevada` has none, it is English."""
+        found = _NAME.match(self.query, at)
+        if not found or found[1].lower() not in NAMES:
+            return None
+        alone = found[1].lower() == "in" and _BLANKS.match(self.query, found.end())
+        return None if alone and alone[0] else found
 
     def bare(self, at: int, stops: str = "") -> str:
         """Return the text up to the next blank, one of `stops`, or the bracket that closes a group."""
