@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -168,7 +168,7 @@ def search(
     text = data.decode("utf-8", "replace")  # also where the locale knows no UTF-8
     question = clean_text(text)
     with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
-        hits = searcher.search_text(question, k) if searcher else []
+        hits: Sequence[Hit] = searcher.search_text(question, k) if searcher else ()
         _answer(text, opened, hits, as_json=as_json, print0=print0, paths_only=paths_only, preview=preview)
 
 
@@ -194,7 +194,7 @@ def similar(
     from search import load_picture
 
     with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
-        hits: list[Hit] = []
+        hits: Sequence[Hit] = ()
         with terminal.libraries_muted():
             query = load_picture(
                 os.fsencode(picture),
@@ -227,7 +227,7 @@ def _searcher(
 def _answer(
     question: str,
     opened: Index,
-    hits: list[Hit],
+    hits: Sequence[Hit],
     *,
     as_json: bool,
     print0: bool,
@@ -247,7 +247,7 @@ def _answer(
                 "query": question,
                 "encoder": opened.space.spec if opened.space else None,
                 "count": len(hits),
-                "hits": hits,
+                "hits": list(hits),
             }
         )
         return

@@ -2,9 +2,9 @@
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
-The truth: tables, migrations, records, catalog, ledger, lock. The cache: vectors. Open for questions:
-filters, index. The whole run: sweep, pipeline (`index_folders`). Looking after it: upkeep (check, repair,
-prune, backup).
+The truth: tables, words, migrations, records, functions, database, catalog, ledger, lock, memory. The cache:
+vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
+(`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations
@@ -38,10 +38,25 @@ if TYPE_CHECKING:
     from indexer.formats import IMAGE_SUFFIXES
     from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
+    from indexer.memory import remove_concept, save_concept, save_verdicts
     from indexer.metadata import Metadata, read_blocks
     from indexer.pipeline import index_folders
-    from indexer.records import Failure, FrameRecord, IndexReport, IndexStatus, Neighbor, Progress, Space
-    from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
+    from indexer.records import (
+        Concept,
+        Failure,
+        FrameRecord,
+        IndexReport,
+        IndexStatus,
+        Look,
+        Neighbor,
+        Progress,
+        RepairReport,
+        Space,
+        Verdict,
+        WordHit,
+    )
+    from indexer.selection import Selection
+    from indexer.upkeep import CheckReport, Problem, PruneReport, backup, check, prune, repair
 
 _HOMES = {
     "errors": (
@@ -55,16 +70,22 @@ _HOMES = {
     "formats": ("IMAGE_SUFFIXES",),
     "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
+    "memory": ("remove_concept", "save_concept", "save_verdicts"),
     "metadata": ("Metadata", "read_blocks"),
     "pipeline": ("index_folders",),
-    "records": ("Failure", "FrameRecord", "IndexReport", "IndexStatus", "Neighbor", "Progress", "Space"),
-    "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
+    "records": (
+        "Concept", "Failure", "FrameRecord", "IndexReport", "IndexStatus", "Look", "Neighbor", "Progress",
+        "RepairReport", "Space", "Verdict", "WordHit",
+    ),
+    "selection": ("Selection",),
+    "upkeep": ("CheckReport", "Problem", "PruneReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "IMAGE_SUFFIXES",
     "And",
     "CheckReport",
+    "Concept",
     "DecodeLimits",
     "Failure",
     "Filter",
@@ -81,6 +102,7 @@ __all__ = [
     "IndexingError",
     "Kind",
     "Like",
+    "Look",
     "Metadata",
     "Near",
     "Neighbor",
@@ -94,10 +116,13 @@ __all__ = [
     "PruneReport",
     "Region",
     "RepairReport",
+    "Selection",
     "Space",
     "Taken",
     "TakenOn",
     "Under",
+    "Verdict",
+    "WordHit",
     "backup",
     "check",
     "decode",
@@ -105,7 +130,10 @@ __all__ = [
     "index_folders",
     "prune",
     "read_blocks",
+    "remove_concept",
     "repair",
+    "save_concept",
+    "save_verdicts",
 ]
 
 

@@ -10,9 +10,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from indexer import memory, rows
 from indexer import vectors as vector_files
-from indexer.catalog import CATALOG_NAME, Catalog
-from indexer.records import Failure, FrameRecord, IndexStatus, Neighbor, Space, snapshot_path
+from indexer.catalog import Catalog
+from indexer.database import CATALOG_NAME
+from indexer.filters import Filter
+from indexer.records import (
+    Concept,
+    Failure,
+    FrameRecord,
+    IndexStatus,
+    Look,
+    Neighbor,
+    Space,
+    Verdict,
+    WordHit,
+    snapshot_path,
+)  # fmt: skip
+from indexer.selection import Selection, refuse_deep, select_files
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,6 +48,8 @@ class Index:
         """The active encoder's space, None while the index is empty."""
         self._vectors: vector_files.Vectors | None = None
         self._warnings: list[str] = []
+        self._selections: dict[Filter | None, Selection] = {}
+        self._embeddings_left: dict[Filter, rows.Embedded] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -69,16 +86,40 @@ class Index:
         """See what was written since the index was opened."""
         self.space = self._catalog.space()
         self._vectors = None
+        self._selections.clear()
+        self._embeddings_left.clear()
 
-    def nearest(self, query: npt.NDArray[np.float32], k: int) -> list[Neighbor]:
+    # -- what is near
+
+    def select(self, where: Filter | None) -> Selection:
+        """Return the files that a filter leaves; kept until `refresh`, so asking again costs nothing.
+
+        Raises:
+            UsageError: the filter is nested too deep.
+        """
+        refuse_deep(where)
+        known = self._selections.get(where)
+        if known is None:
+            known = self._selections[where] = select_files(self._catalog, where)
+        return known
+
+    def nearest(
+        self, query: npt.NDArray[np.float32], k: int, among: Selection | None = None
+    ) -> list[Neighbor]:
         """Return the k frames nearest to a query that belong to a file the index still has, best first.
 
         Args:
             query: (dim,) float32, unit L2 norm, of this index's encoder.
+            among: count only frames that at least one of these files shows. The answer is exact all the same.
         """
         if self.space is None or k <= 0:
             return []
         vectors = self._load_vectors(self.space)
+        if among is not None and among.where is not None:
+            left = self._embeddings_of(among, self.space)
+            ids, scores = vectors.nearest_among(query, k, left.ids)
+            frames = left.frames[np.searchsorted(left.ids, ids)]
+            return [Neighbor(int(frame), float(score)) for frame, score in zip(frames, scores, strict=True)]
         wanted = min(k, len(vectors))
         fetch = min(len(vectors), wanted + 16)
         while fetch:
@@ -94,9 +135,97 @@ class Index:
             fetch = min(len(vectors), fetch * 4)
         return []
 
-    def frames(self, frame_ids: Sequence[int]) -> dict[int, list[FrameRecord]]:
-        """Return, for each frame, a record per file that shows it."""
-        return self._catalog.frames(frame_ids)
+    def frames(
+        self, frame_ids: Sequence[int], among: Selection | None = None
+    ) -> dict[int, list[FrameRecord]]:
+        """Return, for each frame, a record per file that shows it and is `among` the files that count."""
+        found = self._catalog.frames(frame_ids)
+        if among is None or among.where is None:
+            return found
+        left = {frame: [row for row in records if among.has(row.file_id)] for frame, records in found.items()}
+        return {frame: records for frame, records in left.items() if records}
+
+    def sample(self, size: int = 4096) -> npt.NDArray[np.float32]:
+        """Return (n, dim) embeddings of living frames, spread evenly over the library in the order it grew.
+
+        n is `size`, or all there are when those are fewer. The same ones every time until the index changes.
+        """
+        if self.space is None:
+            return np.empty((0, 0), np.float32)
+        vectors = self._load_vectors(self.space)
+        wanted = min(size, len(vectors))
+        take = wanted
+        while take:
+            places = np.arange(take, dtype=np.int64) * len(vectors) // take
+            ids = vectors.ids_at(places)
+            live = self._catalog.live_frames(ids.tolist())
+            kept = places[[number in live for number in ids.tolist()]]
+            if len(kept) >= wanted or take == len(vectors):
+                kept = kept[np.arange(min(wanted, len(kept))) * len(kept) // max(1, min(wanted, len(kept)))]
+                return vectors.rows_at(kept)
+            take = min(len(vectors), take * 4)
+        return np.empty((0, self.space.dim), np.float32)
+
+    # -- what is written there
+
+    def matching_words(self, words: str, k: int, among: Selection | None = None) -> list[WordHit]:
+        """Return up to k files whose caption, keywords or names hold any of the words, best first (BM25).
+
+        Each file stands there by its first frame; files of one content are one hit. Nothing in `words` is
+        syntax; stop words alone find nothing. Where the text tables are missing or damaged the answer is
+        empty and `warnings` says so.
+        """
+        if self._catalog.version < 2:
+            self._warn(
+                "this index was written by an older pixseek and has no words yet; "
+                "run pixseek index once to search captions, keywords and names"
+            )
+            return []
+        hits, trouble = rows.matching_words(self._catalog, words, k, among)
+        if trouble:
+            self._warn(
+                f"captions, keywords and names were not searched: {trouble}; "
+                f"run: pixseek repair --index {self.folder}"
+            )
+        return hits
+
+    def listed(self, among: Selection, k: int, sort: rows.Order = "taken") -> list[FrameRecord]:
+        """Return up to k files by their first whole frame, without any ranking by what they show.
+
+        Args:
+            sort: `taken`: newest first, undated last; `name`: by path; `size`: largest first.
+        """
+        file_ids = rows.listed_files(self._catalog, among, k, sort)
+        whole = self.whole_frames(file_ids)
+        records = self._catalog.frames(sorted(set(whole.values())))
+        by_file = {record.file_id: record for found in records.values() for record in found}
+        return [by_file[file_id] for file_id in file_ids if file_id in by_file]
+
+    def whole_frames(self, file_ids: Sequence[int]) -> dict[int, int]:
+        """Return {file id: its first whole frame, else its first frame}; unknown ids are left out."""
+        return rows.whole_frames(self._catalog, file_ids)
+
+    # -- what a person taught it
+
+    def concept(self, name: str) -> Concept | None:
+        """Return the concept of that name, of the active space, or None."""
+        return next((concept for concept in self.concepts() if concept.name == name), None)
+
+    def concepts(self) -> list[Concept]:
+        """Return the concepts of the active space by name."""
+        if self.space is None or self._catalog.version < 2:
+            return []
+        return memory.read_concepts(self._catalog, self.space)
+
+    def verdicts(self) -> dict[tuple[bytes, bytes], Verdict]:
+        """Return {(smaller content hash, larger): what a person decided about the two}."""
+        return memory.read_verdicts(self._catalog) if self._catalog.version >= 2 else {}
+
+    def looks(self) -> Iterator[tuple[int, Look]]:
+        """Yield (content id, look) by content id, of contents that were indexed with one."""
+        return memory.read_looks(self._catalog) if self._catalog.version >= 2 else iter(())
+
+    # -- all of it
 
     def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, npt.NDArray[np.float32]]:
         """Return {frame id: (dim,) float32 unit embedding}."""
@@ -140,6 +269,17 @@ class Index:
             catalog_bytes=catalog_bytes,
             snapshot_bytes=path.stat().st_size if path and there else 0,
         )
+
+    def _warn(self, line: str) -> None:
+        if line not in self._warnings:
+            self._warnings.append(line)
+
+    def _embeddings_of(self, among: Selection, space: Space) -> rows.Embedded:
+        assert among.where is not None
+        known = self._embeddings_left.get(among.where)
+        if known is None:
+            known = self._embeddings_left[among.where] = rows.embeddings_of(self._catalog, among, space)
+        return known
 
     def _load_vectors(self, space: Space) -> vector_files.Vectors:
         if self._vectors is None:

@@ -18,12 +18,14 @@ from sqlalchemy import Connection, Table, delete, insert, select, text
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from indexer import tables as t
-from indexer.catalog import CATALOG_NAME, Catalog, check_version, verify_header, writing_engine
+from indexer import words
+from indexer.catalog import Catalog
+from indexer.database import CATALOG_NAME, check_version, verify_header, writing_engine
 from indexer.errors import IndexMissingError, storage_errors
 from indexer.images import Region
 from indexer.metadata import Metadata
 from indexer.migrations import migrate
-from indexer.records import SnapshotRecord, Space
+from indexer.records import Look, SnapshotRecord, Space
 from indexer.workers import FileStat
 
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.rclone"}
@@ -36,6 +38,7 @@ class NewContent:
 
     Attributes:
         vectors: (frames, dim) float16, unit L2 norm, one row per region.
+        look: what near duplicates are found by, None when the decoder gave nothing.
     """
 
     hash: bytes
@@ -47,6 +50,7 @@ class NewContent:
     metadata: Metadata
     regions: list[Region | None]
     vectors: npt.NDArray[np.float16]
+    look: Look | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +89,9 @@ class Ledger(Catalog):
                 ledger.backup(folder / f"{CATALOG_NAME}.v{found}")
                 with engine.begin() as connection:
                     migrate(connection, found)
+            # Of this migration, or of one that was killed right after its commit.
+            for copy in folder.glob(f"{CATALOG_NAME}.v[0-9]*"):
+                copy.unlink(missing_ok=True)
         return ledger
 
     def backup(self, target: Path) -> None:
@@ -98,14 +105,14 @@ class Ledger(Catalog):
     def next_file_id(self) -> int:
         """Return the id the next new path will get: rows from it on were written after this call."""
         with storage_errors(self.folder), self.engine.connect() as connection:
-            return _next_id(connection, t.file)
+            return next_id(connection, t.file)
 
     # -- batches
 
     def set_space(self, spec: str, fingerprint: str, dim: int, image_size: int) -> Space:
         """Record the encoder of a new index and return its space."""
         with storage_errors(self.folder), self.engine.begin() as connection:
-            row_id = _next_id(connection, t.space)
+            row_id = next_id(connection, t.space)
             fields = {
                 "id": row_id,
                 "spec": spec,
@@ -113,7 +120,7 @@ class Ledger(Catalog):
                 "dim": dim,
                 "image_size": image_size,
             }
-            connection.execute(insert(t.space), _checked("space", [{**fields, "active": 1}]))
+            connection.execute(insert(t.space), checked("space", [{**fields, "active": 1}]))
         return Space(row_id, spec, fingerprint, dim, image_size)
 
     def set_root(self, path: bytes, dev: int) -> None:
@@ -133,14 +140,19 @@ class Ledger(Catalog):
     ) -> dict[bytes, int]:
         if not contents:
             return {}
-        content_id = _next_id(connection, t.content)
-        frame_id = _next_id(connection, t.frame)
-        embedding_id = _next_id(connection, t.embedding)
-        rows: dict[str, list[dict[str, Any]]] = {"content": [], "frame": [], "embedding": []}
+        content_id = next_id(connection, t.content)
+        frame_id = next_id(connection, t.frame)
+        embedding_id = next_id(connection, t.embedding)
+        rows: dict[str, list[dict[str, Any]]] = {"content": [], "look": [], "frame": [], "embedding": []}
         ids: dict[bytes, int] = {}
         for content in contents:
             ids[content.hash] = content_id
             rows["content"].append(_content_row(content_id, content))
+            if content.look is not None:
+                rows["look"].append({
+                    "content_id": content_id, "phash": t.signed(content.look.phash),
+                    "sharpness": float(content.look.sharpness),
+                })  # fmt: skip
             for position, region in enumerate(content.regions):
                 box = (None,) * 4 if region is None else (region.x, region.y, region.width, region.height)
                 rows["frame"].append(
@@ -153,8 +165,10 @@ class Ledger(Catalog):
                 frame_id += 1
                 embedding_id += 1
             content_id += 1
-        for table in (t.content, t.frame, t.embedding):
-            connection.execute(insert(table), _checked(table.name, rows[table.name]))
+        for table in (t.content, t.look, t.frame, t.embedding):
+            if rows[table.name]:
+                connection.execute(insert(table), checked(table.name, rows[table.name]))
+        words.add_contents(connection, rows["content"])
         return ids
 
     def _upsert_files(
@@ -174,12 +188,12 @@ class Ledger(Catalog):
                 select(t.content.c.hash, t.content.c.id).where(t.content.c.hash.in_(part))
             ):
                 content_ids[row.hash] = row.id
-        next_id = _next_id(connection, t.file)
+        new_id = next_id(connection, t.file)
         rows = []
         for path, update in by_path.items():
             row_id = known.get(path)
             if row_id is None:
-                row_id, next_id = next_id, next_id + 1
+                row_id, new_id = new_id, new_id + 1
             stat = update.stat or _UNKNOWN_STAT
             content_id = content_ids[update.content_hash] if update.content_hash else None
             rows.append({
@@ -192,14 +206,16 @@ class Ledger(Catalog):
             column.name: statement.excluded[column.name] for column in t.file.columns if column.name != "id"
         }
         connection.execute(
-            statement.on_conflict_do_update(index_elements=["id"], set_=changed), _checked("file", rows)
+            statement.on_conflict_do_update(index_elements=["id"], set_=changed), checked("file", rows)
         )
+        words.add_files(connection, [row for row in rows if row["path"] not in known])
 
     def remove_files(self, ids: Iterable[int]) -> None:
         """Forget paths. Their embeddings stay until `prune`: a file that comes back costs no encoding."""
         with storage_errors(self.folder), self.engine.begin() as connection:
             for part in _chunks(list(ids)):
                 connection.execute(delete(t.file).where(t.file.c.id.in_(part)))
+                words.remove_files(connection, part)
 
     # -- snapshots
 
@@ -207,8 +223,8 @@ class Ledger(Catalog):
         """Make a snapshot file the newest and return the records that are now too old to keep."""
         with storage_errors(self.folder), self.engine.begin() as connection:
             fields = dict(zip(t.CHECKED["snapshot"], astuple(record), strict=True))
-            fields["generation"] = _next_id(connection, t.snapshot)
-            connection.execute(insert(t.snapshot), _checked("snapshot", [fields]))
+            fields["generation"] = next_id(connection, t.snapshot)
+            connection.execute(insert(t.snapshot), checked("snapshot", [fields]))
             old = self.snapshots(connection)[2:]
             connection.execute(
                 delete(t.snapshot).where(t.snapshot.c.generation.in_([r.generation for r in old]))
@@ -228,11 +244,11 @@ def _content_row(row_id: int, content: NewContent) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _checked(table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def checked(table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "check": t.row_check(*(row[name] for name in t.CHECKED[table]))} for row in rows]
 
 
-def _next_id(connection: Connection, table: Table) -> int:
+def next_id(connection: Connection, table: Table) -> int:
     """Return an id that was never given out. AUTOINCREMENT keeps the highest in sqlite_sequence."""
     query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
     return int(connection.execute(query, {"name": table.name}).scalar() or 0) + 1

@@ -6,15 +6,22 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from indexer import tables
+from indexer import tables, words
 
 
 def _first(connection: Connection) -> None:
-    """Format 1: the tables of `indexer.tables`."""
-    tables.metadata.create_all(connection)
+    """Format 1: pictures, their files and their embeddings."""
+    tables.metadata.create_all(connection, tables=tables.FORMAT_1)
 
 
-STEPS: list[Callable[[Connection], None]] = [_first]
+def _second(connection: Connection) -> None:
+    """Format 2: full text, perceptual hashes, concepts and verdicts."""
+    tables.metadata.create_all(connection, tables=tables.FORMAT_2)
+    words.create(connection)
+    words.fill(connection)
+
+
+STEPS: list[Callable[[Connection], None]] = [_first, _second]
 """STEPS[n] takes format n to format n + 1."""
 assert len(STEPS) == tables.VERSION
 

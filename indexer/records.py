@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -34,6 +37,8 @@ class FrameRecord:
         timestamp_ms: position in a video, None for a still.
         region: (x, y, width, height) as fractions of the upright picture, None for all of it.
         width, height: pixels of the upright original.
+        iso: film speed.
+        rating: 0 to 5 stars, -1 for rejected.
         status: `ok`, or `partial` when only a part of the picture could be decoded.
     """
 
@@ -53,7 +58,61 @@ class FrameRecord:
     longitude: float | None
     caption: str | None
     keywords: tuple[str, ...]
+    iso: int | None
+    rating: int | None
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a picture looks like to the eye, not to the encoder; made by the decoder.
+
+    Attributes:
+        phash: 64 bits of a perceptual hash, 0 to 2**64 - 1: few differing bits are near duplicates.
+        sharpness: higher is sharper, comparable between look-alikes only.
+    """
+
+    phash: int
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordHit:
+    """A file whose words were asked for, by its first frame. `score` is BM25, higher is better."""
+
+    frame_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Concept:
+    """A name for what a few examples show.
+
+    Attributes:
+        vector: (dim,) float32, unit L2 norm, of the index's encoder.
+        examples: how many pictures it was made from.
+        threshold: cosine from which a picture shows it, None when nobody said.
+    """
+
+    name: str
+    vector: npt.NDArray[np.float32]
+    examples: int
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A person's decision about two pictures, by the hashes of their contents, the smaller first.
+
+    Attributes:
+        verdict: `different`, or what else `pixseek duplicates` writes.
+        decided_at: ISO 8601, UTC.
+    """
+
+    first: bytes
+    second: bytes
+    verdict: str
+    decided_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +211,26 @@ class IndexReport:
     stopped: bool = False
     failures: list[Failure] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What `repair` did.
+
+    Attributes:
+        kept: embeddings that are sound.
+        to_encode: paths whose embedding was lost: the next `index` encodes them again.
+        lost_rows: rows that could not be read or were not what was written.
+        words_rebuilt: the text tables were not what the rows say, and were made again.
+        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
+    """
+
+    kept: int = 0
+    lost_rows: int = 0
+    to_encode: list[bytes] = field(default_factory=list)
+    snapshot_rebuilt: bool = False
+    words_rebuilt: bool = False
+    set_aside: str | None = None
 
 
 def snapshot_path(folder: Path, record: SnapshotRecord) -> Path:

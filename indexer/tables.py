@@ -1,6 +1,7 @@
 """The catalog's tables (SQLAlchemy Core) and the checksums of their rows.
 
-space 1--n embedding n--1 frame n--1 content 1--n file n--1 root.
+space 1--n embedding n--1 frame n--1 content 1--n file n--1 root; content 1--1 look; space 1--n concept.
+Beside them the full-text tables of `indexer.words`, which are derived from content and file.
 A content is the bytes of a picture, whatever it is called: a renamed or copied file is one more `file` row.
 Ids are AUTOINCREMENT and never reused, so a stale snapshot can never point to another photo.
 """
@@ -25,7 +26,7 @@ from sqlalchemy import (
 
 APPLICATION_ID = 0x70697873
 """'pixs': tells our catalog from any other SQLite file."""
-VERSION = 1
+VERSION = 2
 """user_version written by this code; see `indexer.migrations`."""
 
 
@@ -142,6 +143,45 @@ snapshot = Table(
     sqlite_autoincrement=True,
 )  # fmt: skip
 
+look = Table(
+    "look", metadata,
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), primary_key=True),
+    Column("phash", Integer, nullable=False, doc="64 bits of a perceptual hash, as a signed number"),
+    Column("sharpness", Float, nullable=False),
+    Column("check", Blob, nullable=False),
+)  # fmt: skip
+
+concept = Table(
+    "concept", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("space_id", ForeignKey("space.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("vector", Blob, nullable=False, doc="dim x float16, little endian, unit L2 norm"),
+    Column("examples", Integer, nullable=False, doc="how many pictures it was made from"),
+    Column("threshold", Float, doc="cosine from which a picture shows it; NULL: not known"),
+    Column("check", Blob, nullable=False),
+    UniqueConstraint("space_id", "name"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+verdict = Table(
+    "verdict", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("first", Blob, nullable=False, doc="content.hash, the smaller of the two"),
+    Column("second", Blob, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("decided_at", Text, nullable=False, doc="ISO 8601, UTC"),
+    Column("check", Blob, nullable=False),
+    UniqueConstraint("first", "second"),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
+
+def key_of(table: Table) -> Column[int]:
+    """Return the column that numbers the rows of a table."""
+    (key,) = table.primary_key.columns
+    return key
+
 
 def signed(number: int) -> int:
     """Return an unsigned 64-bit number (inode, dev) as the signed one SQLite can hold."""
@@ -174,6 +214,9 @@ def row_check(*fields: bytes | str | int | float | None) -> bytes:
 
 CHECKED: dict[str, tuple[str, ...]] = {
     table.name: tuple(column.name for column in table.columns if column.name != "check")
-    for table in (space, content, frame, embedding, file, snapshot)
+    for table in (space, content, frame, embedding, file, snapshot, look, concept, verdict)
 }
 """Which columns the checksum of a row covers, in order."""
+
+FORMAT_1 = (space, root, content, frame, embedding, file, snapshot)
+FORMAT_2 = (look, concept, verdict)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,25 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, Row, Table, delete, exists, func, select, text
 
 from encoders import UsageError
 from indexer import tables as t
 from indexer import vectors as vector_files
-from indexer.catalog import CATALOG_NAME, Catalog, check_version, reading_engine, row_is_intact, verify_header
+from indexer import words
+from indexer.catalog import Catalog, row_is_intact
+from indexer.database import CATALOG_NAME, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
 from indexer.ledger import Ledger, publish_file
 from indexer.lock import WriterLock
+from indexer.records import RepairReport
+from indexer.salvage import salvage
 
-_SALVAGE_ROWS = 4096
-_SALVAGE_FAILURES = 512
-_CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file)
+_CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file, t.look, t.concept, t.verdict)
+_NUMBERED = tuple(table for table in _CHECKED_TABLES if table is not t.look)
+"""Those whose ids are given out by AUTOINCREMENT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `kind`: catalog, row, vector or snapshot."""
+    """One thing that is wrong. `kind`: catalog, row, vector, words or snapshot."""
 
     kind: str
     where: str
@@ -46,24 +47,6 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         return not self.problems
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What `repair` did.
-
-    Attributes:
-        kept: embeddings that are sound.
-        to_encode: paths whose embedding was lost: the next `index` encodes them again.
-        lost_rows: rows that could not be read or were not what was written.
-        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
-    """
-
-    kept: int = 0
-    lost_rows: int = 0
-    to_encode: list[bytes] = field(default_factory=list)
-    snapshot_rebuilt: bool = False
-    set_aside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +83,18 @@ def check(folder: Path) -> CheckReport:
                     )
             space = catalog.space()
             dims = {space.id: space.dim} if space else {}
-            for table in _CHECKED_TABLES:
+            for table in _tables_of(catalog.version):
                 for row in _rows(catalog.engine, table, folder):
                     report.rows += 1
                     trouble = _row_trouble(table, row, dims)
                     if trouble:
                         kind = "vector" if table is t.embedding else "row"
-                        report.problems.append(Problem(kind, f"{table.name} {row.id}: {trouble}", rebuild))
+                        report.problems.append(Problem(kind, f"{table.name} {row[0]}: {trouble}", rebuild))
             _check_sequences(catalog, report)
+            if catalog.version >= 2 and all(problem.kind != "catalog" for problem in report.problems):
+                trouble = _words_trouble(catalog)
+                if trouble:
+                    report.problems.append(Problem("words", trouble, rebuild))
             for record in catalog.snapshots()[:1]:
                 trouble = vector_files.snapshot_trouble(folder, record, always_hash=True)
                 if trouble:
@@ -122,7 +109,7 @@ def check(folder: Path) -> CheckReport:
 def _row_trouble(table: Table, row: Row[Any], dims: dict[int, int]) -> str | None:
     if not row_is_intact(table.name, row):
         return "its bits have changed"
-    if table is t.embedding:
+    if table is t.embedding or table is t.concept:
         vector = np.frombuffer(row.vector, np.float16).astype(np.float32)
         if len(vector) != dims.get(row.space_id):
             return "its length is not the space's"
@@ -131,10 +118,24 @@ def _row_trouble(table: Table, row: Row[Any], dims: dict[int, int]) -> str | Non
     return None
 
 
+def _words_trouble(catalog: Catalog) -> str | None:
+    """Return why the text tables are not what the catalog says, or None; a damaged one is such a reason."""
+    try:
+        with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+            own = connection.connection.dbapi_connection
+            assert isinstance(own, sqlite3.Connection)
+            # The database stays read-only; what is compared with it goes to temporary files.
+            own.execute("PRAGMA temp_store=FILE")
+            own.execute("PRAGMA query_only=OFF")
+            return words.trouble(own)
+    except IndexDamagedError as error:
+        return error.what
+
+
 def _check_sequences(catalog: Catalog, report: CheckReport) -> None:
     """AUTOINCREMENT's memory must not lie below a living id, or an id would be given out twice."""
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        for table in _CHECKED_TABLES:
+        for table in set(_NUMBERED) & set(_tables_of(catalog.version)):
             query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
             remembered = connection.execute(query, {"name": table.name}).scalar() or 0
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
@@ -144,16 +145,21 @@ def _check_sequences(catalog: Catalog, report: CheckReport) -> None:
                 )
 
 
+def _tables_of(version: int) -> tuple[Table, ...]:
+    """Return the tables with checksums that a catalog of this format has."""
+    return tuple(table for table in _CHECKED_TABLES if version >= 2 or table not in t.FORMAT_2)
+
+
 def _rows(engine: Engine, table: Table, folder: Path, chunk: int = 5_000) -> Iterator[Row[Any]]:
-    after = -(2**63)
+    key, after = t.key_of(table), -(2**63)
     while True:
-        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(chunk)
+        query = select(table).where(key > after).order_by(key).limit(chunk)
         with storage_errors(folder), engine.connect() as connection:
             rows = connection.execute(query).all()
         yield from rows
         if len(rows) < chunk:
             return
-        after = rows[-1].id
+        after = rows[-1][0]
 
 
 def repair(folder: Path) -> RepairReport:
@@ -171,11 +177,12 @@ def repair(folder: Path) -> RepairReport:
         report = RepairReport()
         try:
             verify_header(folder)
-            sound = not any(problem.kind == "catalog" for problem in check(folder).problems)
+            kinds = {problem.kind for problem in check(folder).problems}
+            sound = "catalog" not in kinds and ("words" not in kinds or _renew_words(folder, report))
         except IndexDamagedError:
             sound = False
         if not sound:
-            report.set_aside = _salvage(folder, report)
+            report.set_aside = salvage(folder, report)
         with Ledger.open_or_create(folder) as ledger:
             _drop_bad_rows(ledger, report)
             space = ledger.space()
@@ -190,6 +197,22 @@ def repair(folder: Path) -> RepairReport:
         lock.close()
 
 
+def _renew_words(folder: Path, report: RepairReport) -> bool:
+    """Make the text tables again and return True, or False when SQLite cannot even drop the old ones."""
+    try:
+        with (
+            Ledger.open_or_create(folder) as ledger,
+            storage_errors(folder),
+            ledger.engine.begin() as connection,
+        ):
+            words.create(connection)
+            words.fill(connection)
+    except IndexDamagedError:
+        return False
+    report.words_rebuilt = True
+    return True
+
+
 def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
     """Delete rows whose bits changed; contents that lose a frame or a vector are encoded again."""
     bad: dict[str, list[int]] = {}
@@ -197,7 +220,7 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
     dims = {space.id: space.dim} if space else {}
     for table in _CHECKED_TABLES[1:]:
         bad[table.name] = [
-            row.id for row in _rows(ledger.engine, table, ledger.folder) if _row_trouble(table, row, dims)
+            row[0] for row in _rows(ledger.engine, table, ledger.folder) if _row_trouble(table, row, dims)
         ]
         report.lost_rows += len(bad[table.name])
     with storage_errors(ledger.folder), ledger.engine.begin() as connection:
@@ -214,8 +237,9 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         contents.update(connection.execute(select(t.content.c.id).where(~whole)).scalars())
         bare = ~exists().where(t.embedding.c.frame_id == t.frame.c.id)
         contents.update(connection.execute(select(t.frame.c.content_id).where(bare)).scalars())
-        for row_id in bad["file"]:
-            connection.execute(delete(t.file).where(t.file.c.id == row_id))
+        for table in (t.file, t.look, t.concept, t.verdict):
+            for row_id in bad[table.name]:
+                connection.execute(delete(table).where(t.key_of(table) == row_id))
         dangling = t.file.c.content_id.is_not(None) & ~exists().where(t.content.c.id == t.file.c.content_id)
         report.to_encode += connection.execute(select(t.file.c.path).where(dangling)).scalars()
         connection.execute(delete(t.file).where(dangling))
@@ -227,88 +251,11 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         if contents:
             # A snapshot could still hold what was just deleted; its ids find no row, but count differs.
             connection.execute(delete(t.snapshot))
-        for table in _CHECKED_TABLES:
+        words.remove_orphans(connection)
+        for table in _NUMBERED:
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
             raise_to = text("UPDATE sqlite_sequence SET seq = :seq WHERE name = :name AND seq < :seq")
             connection.execute(raise_to, {"seq": highest, "name": table.name})
-
-
-def _salvage(folder: Path, report: RepairReport) -> str:
-    """Copy the sound rows of a damaged catalog into a new one and return where the damaged one is kept."""
-    damaged = folder / CATALOG_NAME
-    staging = folder / "salvage"
-    shutil.rmtree(staging, ignore_errors=True)
-    with storage_errors(folder):
-        staging.mkdir()
-        with Ledger.open_or_create(staging) as ledger:
-            if damaged.is_file():
-                _copy_sound_rows(damaged, ledger, report)
-        number = 1
-        while (aside := folder / f"{CATALOG_NAME}.damaged-{number}").exists():
-            number += 1
-        if os.path.lexists(damaged):
-            os.rename(damaged, aside)
-        for tail in ("-wal", "-shm"):
-            if (folder / (CATALOG_NAME + tail)).exists():
-                os.rename(folder / (CATALOG_NAME + tail), f"{aside}{tail}")
-        publish_file(staging / CATALOG_NAME, damaged)
-        shutil.rmtree(staging, ignore_errors=True)
-    return str(aside)
-
-
-def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> None:
-    engine = reading_engine(damaged)
-    try:
-        try:
-            check_version(ledger.folder, engine)
-        except (DBAPIError, UnicodeDecodeError):
-            return  # SQLite cannot even find its tables
-        with ledger.engine.begin() as target:
-            target.execute(text("PRAGMA defer_foreign_keys=ON"))
-            for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file):
-                for row in _readable_rows(engine, table, report):
-                    values = dict(row._mapping)
-                    if table is not t.root and not row_is_intact(table.name, row):
-                        report.lost_rows += 1
-                        continue
-                    if table is t.file and row.content_id is not None:
-                        known = select(t.content.c.id).where(t.content.c.id == row.content_id)
-                        if target.execute(known).first() is None:
-                            report.to_encode.append(row.path)
-                            continue
-                    target.execute(insert(table).prefix_with("OR IGNORE"), values)
-            for table, parent, key in (
-                (t.frame, t.content, t.frame.c.content_id),
-                (t.embedding, t.frame, t.embedding.c.frame_id),
-            ):
-                target.execute(delete(table).where(~exists().where(parent.c.id == key)))
-    finally:
-        engine.dispose()
-
-
-def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterator[Row[Any]]:
-    """Yield the rows that can still be read, stepping over broken pages by ids.
-
-    A read that fails is made smaller until a single row fails; then ids are passed over, in growing steps.
-    """
-    ordered = select(table).order_by(table.c.id)
-    start, width, failures = 1, _SALVAGE_ROWS, 0
-    with engine.connect() as connection:
-        while failures < _SALVAGE_FAILURES:
-            try:
-                rows = connection.execute(ordered.where(table.c.id >= start).limit(width)).all()
-            except DBAPIError:
-                if width > 1:
-                    width = max(1, width // 8)
-                else:
-                    start += 1 << (failures // 16)
-                    failures += 1
-                    report.lost_rows += 1
-                continue
-            yield from rows
-            if len(rows) < width:
-                return
-            start, width, failures = rows[-1].id + 1, min(_SALVAGE_ROWS, width * 2), 0
 
 
 def prune(folder: Path, *, apply: bool = False) -> PruneReport:
@@ -324,6 +271,7 @@ def prune(folder: Path, *, apply: bool = False) -> PruneReport:
             orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
             with storage_errors(folder), ledger.engine.begin() as connection:
                 connection.execute(delete(t.content).where(orphan))
+                words.remove_orphans(connection)
             space = ledger.space()
             if space is not None and report.embeddings:
                 vector_files.publish(ledger, space)
@@ -367,4 +315,4 @@ def backup(folder: Path, target: Path) -> Path:
     return target
 
 
-__all__ = ["CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"]
+__all__ = ["CheckReport", "Problem", "PruneReport", "backup", "check", "prune", "repair"]

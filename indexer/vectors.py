@@ -26,6 +26,8 @@ from indexer.tables import signed
 
 ALWAYS_HASHED_BYTES = 64 * 2**20
 """Below this a snapshot is hashed at every open (60 ms); above, when its stat is not the one written."""
+_ROWS_AT_ONCE = 8_192
+"""Embeddings made float32 at a time: 12 MB of 384-d ones."""
 _TAIL_SHARE, _TAIL_ROWS = 0.02, 256
 _MID_RUN_SHARE, _MID_RUN_ROWS = 0.5, 50_000
 
@@ -45,6 +47,7 @@ class Vectors:
     tail_ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     tail: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     rebuilt: str | None = None
+    _ids: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return (self.snapshot.ntotal if self.snapshot is not None else 0) + len(self.tail_ids)
@@ -65,6 +68,68 @@ class Vectors:
         scores = np.where(np.isfinite(scores), scores, -2.0)
         order = np.lexsort((ids, -scores))[:k]
         return ids[order], np.asarray(scores[order], np.float32)
+
+    def nearest_among(
+        self, query: npt.NDArray[np.float32], k: int, ids: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return the k best of the embeddings `ids` (sorted); exact, ties by id. Unknown ids are left out."""
+        places = self.places_of(ids)
+        known = places >= 0
+        ids, places = ids[known], places[known]
+        scores = np.empty(len(ids), np.float32)
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            scores[part] = self.rows_at(places[part]) @ query
+        scores = np.where(np.isfinite(scores), scores, -2.0)
+        if k < len(ids):
+            # All that tie with the k-th stay until the ids decide.
+            border = np.partition(scores, len(ids) - k)[len(ids) - k]
+            kept = scores >= border
+            ids, scores = ids[kept], scores[kept]
+        order = np.lexsort((ids, -scores))[:k]
+        return ids[order], np.asarray(scores[order], np.float32)
+
+    # -- by place: rows of the snapshot first, then those of the tail; ids ascend in both
+
+    def _snapshot_ids(self) -> npt.NDArray[np.int64]:
+        import faiss
+
+        if self.snapshot is None:
+            return np.empty(0, np.int64)
+        if self._ids is None:
+            self._ids = faiss.vector_to_array(self.snapshot.id_map)
+        return self._ids
+
+    def ids_at(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the embedding ids at these places."""
+        base = self._snapshot_ids()
+        inside = places < len(base)
+        found = np.empty(len(places), np.int64)
+        found[inside] = base[places[inside]]
+        found[~inside] = self.tail_ids[places[~inside] - len(base)]
+        return found
+
+    def places_of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where embeddings are, -1 where they are not."""
+        base = self._snapshot_ids()
+        found = np.full(len(ids), -1, np.int64)
+        for known, offset in ((base, 0), (self.tail_ids, len(base))):
+            if len(known):
+                at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+                there = known[at] == ids
+                found[there] = at[there] + offset
+        return found
+
+    def rows_at(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return (n, dim) float32 embeddings at these places."""
+        base = len(self._snapshot_ids())
+        inside = places < base
+        found = np.empty((len(places), self.dim), np.float32)
+        if self.snapshot is not None and inside.any():
+            found[inside] = self.snapshot.index.reconstruct_batch(places[inside])
+        if not inside.all():
+            found[~inside] = self.tail[places[~inside] - base]
+        return found
 
 
 def load(catalog: Catalog, space: Space) -> Vectors:

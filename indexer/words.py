@@ -1,0 +1,268 @@
+"""Words that stand in the catalog: captions, keywords and names, as FTS5 tables beside it.
+
+`words` has a row per content with a caption or keywords (rowid = content.id), `names` one per file (rowid =
+file.id). Both are derived from `content` and `file`, written in the same transactions, and can be made again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise, zip_longest
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from indexer import tables as t
+
+_TOKENIZER = "tokenize='porter unicode61 remove_diacritics 2'"
+TABLES = {
+    "words": f"CREATE VIRTUAL TABLE words USING fts5(caption, keywords, {_TOKENIZER})",
+    "names": f"CREATE VIRTUAL TABLE names USING fts5(name, {_TOKENIZER})",
+}
+"""Name to definition. A catalog whose definition reads otherwise (a friend's?) is not asked."""
+_CAPTION_WEIGHT, _KEYWORD_WEIGHT, _NAME_WEIGHT = 2.0, 4.0, 0.5
+"""A keyword was chosen for the picture, a caption describes it, a name may stand over a whole folder."""
+_CHUNK = 5_000
+_MOST_TERMS = 64
+"""A question is short; a pasted page would make a query that takes minutes."""
+
+STOP_WORDS = frozenset({
+    "a", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "did", "do", "does", "for",
+    "from", "had", "has", "have", "he", "her", "his", "i", "in", "into", "is", "it", "its", "me", "my",
+    "no", "not", "of", "on", "or", "our", "she", "some", "that", "the", "their", "them", "there",
+    "these", "they", "this", "those", "to", "up", "was", "we", "were", "what", "when", "where", "which",
+    "who", "with", "you", "your",
+})  # fmt: skip
+# Unspaced scripts: each character is a token. Han, kana, and their extensions.
+_UNSPACED = (
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
+_UNSPACED_SMALL = re.compile("[的了和与在是の]")
+"""Particles that stand between words and mean nothing alone."""
+# fooBar, HTMLPage, beach2019, 2019beach
+_SEAM = re.compile(
+    r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])"
+)
+_WORD = re.compile(r"[^\W_]+")
+
+
+# -- writing
+
+
+def text_of(value: object) -> str:
+    """Return a text as it is written: NFKC, CJK characters apart, `IMG_beach2019` as `IMG beach 2019` too."""
+    if not isinstance(value, str):
+        return ""
+    clean = unicodedata.normalize("NFKC", value.replace("\0", " ").encode("utf-8", "ignore").decode())
+    apart = _UNSPACED_RUN.sub(lambda run: f" {' '.join(run[0])} ", clean)
+
+    def with_parts(word: re.Match[str]) -> str:
+        parts = _SEAM.sub(" ", word[0])
+        return word[0] if parts == word[0] else f"{parts} {word[0]}"
+
+    return " ".join(_WORD.sub(with_parts, apart).split())
+
+
+def content_texts(caption: object, keywords: object) -> tuple[str, str]:
+    """Return what `words` holds of a content; keywords are JSON as in `content.keywords`."""
+    try:
+        listed = json.loads(keywords) if isinstance(keywords, str) else []
+    except ValueError:
+        listed = []
+    listed = listed if isinstance(listed, list) else []
+    # A full stop between keywords, so that no phrase spans two of them by chance of neighbourhood.
+    return text_of(caption), " . ".join(text_of(word) for word in listed if isinstance(word, str))
+
+
+def name_text(path: object) -> str:
+    """Return what `names` holds of a path: folders and the file's name without its suffix."""
+    if not isinstance(path, bytes):
+        return ""
+    folder, _, name = path.rpartition(b"/")
+    stem, _, _ = name.rpartition(b".")
+    return text_of((folder + b"/" + (stem or name)).decode("utf-8", "ignore"))
+
+
+def create(connection: Connection) -> None:
+    """Make both tables, empty; older ones of these names are dropped."""
+    for name, definition in TABLES.items():
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+        connection.exec_driver_sql(definition)
+
+
+def fill(connection: Connection) -> None:
+    """Write what the catalog holds into empty tables, a few thousand rows in memory at a time."""
+    for rows in _chunked(connection, select(t.content.c.id, t.content.c.caption, t.content.c.keywords)):
+        add_contents(connection, [row._mapping for row in rows])
+    for rows in _chunked(connection, select(t.file.c.id, t.file.c.path)):
+        add_files(connection, [row._mapping for row in rows])
+
+
+def _chunked(connection: Connection, query: Any) -> Iterator[Sequence[Any]]:
+    key = query.selected_columns[0]
+    after = -(2**63)
+    while rows := connection.execute(query.where(key > after).order_by(key).limit(_CHUNK)).all():
+        yield rows
+        after = rows[-1].id
+
+
+def add_contents(connection: Connection, contents: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of `content`; those without words leave none."""
+    rows = [(row["id"], *content_texts(row["caption"], row["keywords"])) for row in contents]
+    rows = [row for row in rows if row[1] or row[2]]
+    if rows:
+        connection.exec_driver_sql("INSERT INTO words(rowid, caption, keywords) VALUES (?, ?, ?)", rows)
+
+
+def add_files(connection: Connection, files: Iterable[Mapping[str, Any]]) -> None:
+    """Write the names of new rows of `file`."""
+    rows = [(row["id"], name_text(row["path"])) for row in files]
+    if rows:
+        connection.exec_driver_sql("INSERT INTO names(rowid, name) VALUES (?, ?)", rows)
+
+
+def remove_files(connection: Connection, ids: Sequence[int]) -> None:
+    if ids:
+        connection.exec_driver_sql("DELETE FROM names WHERE rowid = ?", [(file_id,) for file_id in ids])
+
+
+def remove_orphans(connection: Connection) -> None:
+    """Delete what belongs to contents and files that are gone."""
+    connection.exec_driver_sql("DELETE FROM words WHERE rowid NOT IN (SELECT id FROM content)")
+    connection.exec_driver_sql("DELETE FROM names WHERE rowid NOT IN (SELECT id FROM file)")
+
+
+# -- asking
+
+
+def match_expression(words: str) -> str | None:
+    """Return the FTS5 query of what a person wrote, or None when nothing is left to look for.
+
+    Every token is quoted, so nothing a person types is syntax. Tokens are joined by OR; stop words are left
+    out. A run of CJK characters is cut at particles and asked as a phrase, a long one also by its pairs.
+    """
+    clean = unicodedata.normalize("NFKC", words.encode("utf-8", "ignore").decode())
+    phrases: dict[str, None] = {}
+    for run in _UNSPACED_RUN.findall(clean):
+        for part in filter(None, _UNSPACED_SMALL.split(run)):
+            phrases[" ".join(part)] = None
+            for pair in pairwise(part):
+                phrases[" ".join(pair)] = None
+    for word in _WORD.findall(_UNSPACED_RUN.sub(" ", clean)):
+        if word.lower() not in STOP_WORDS:
+            phrases[word] = None
+    chosen = list(phrases)[:_MOST_TERMS]
+    return " OR ".join(f'"{phrase}"' for phrase in chosen) or None
+
+
+def is_ours(connection: Connection) -> bool:
+    """Return whether both tables are defined as this code defines them."""
+    query = "SELECT name, sql FROM sqlite_master WHERE name IN ('words', 'names')"
+    return {row[0]: row[1] for row in connection.exec_driver_sql(query)} == TABLES
+
+
+def search(
+    connection: Connection, expression: str, most: int, contents: str | None, files: str | None
+) -> dict[int, float]:
+    """Return {content id: score} of contents with a living file, higher is better.
+
+    Args:
+        most: rows taken from each table, the best.
+        contents, files: JSON lists of the ids that count, None for all.
+    Source: BM25 as SQLite has it, https://www.sqlite.org/fts5.html, section 5.1.1.
+    """
+    # The + keeps SQLite from running the full-text query once for every id of the list.
+    chosen = "AND +words.rowid IN (SELECT value FROM json_each(?))" if contents is not None else ""
+    query = (
+        f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
+        f"WHERE words MATCH ? {chosen} AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) "
+        "ORDER BY score, rowid LIMIT ?"
+    )
+    found: dict[int, float] = {}
+    parameters = [expression, contents, most] if contents is not None else [expression, most]
+    for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
+        found[content_id] = -(score or 0.0)  # NULL where damage made it no number
+    chosen = "AND +names.rowid IN (SELECT value FROM json_each(?))" if files is not None else ""
+    query = (
+        f"SELECT file.content_id, bm25(names) AS score FROM names JOIN file ON file.id = names.rowid "
+        f"WHERE names MATCH ? {chosen} AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT ?"
+    )
+    parameters = [expression, files, most] if files is not None else [expression, most]
+    best: dict[int, float] = {}
+    for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
+        best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
+    for content_id, score in best.items():
+        found[content_id] = found.get(content_id, 0.0) + score
+    return found
+
+
+# -- checking
+
+
+def trouble(connection: sqlite3.Connection) -> str | None:
+    """Return why the text tables are not what content and file say, or None.
+
+    FTS5's own integrity-check is a write, which a reader may not do. So the tables are made again beside the
+    database, and the two lists of (term, row, column, place) must be equal.
+    """
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE name IN ('words', 'names')")
+    if dict(found.fetchall()) != TABLES:
+        return "the text tables are missing or not as pixseek makes them"
+    for name, columns, entries in (
+        ("words", "caption, keywords", _content_entries(connection)),
+        ("names", "name", _file_entries(connection)),
+    ):
+        marks = ", ".join("?" * (columns.count(",") + 2))
+        connection.execute(
+            f"CREATE VIRTUAL TABLE temp.fresh_{name} USING fts5({columns}, content='', {_TOKENIZER})"
+        )
+        add = f"INSERT INTO fresh_{name}(rowid, {columns}) VALUES ({marks})"
+        stored = connection.execute(f"SELECT rowid, {columns} FROM main.{name} ORDER BY rowid")
+        for kept, right in zip_longest(stored, entries):
+            if kept != right:
+                return f"{name} {(kept or right)[0]}: is not what the catalog says"
+            connection.execute(add, right)
+        if not _has_same_index(connection, name):
+            return f"{name}: its index is not what its rows say"
+    return None
+
+
+def _has_same_index(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether main.NAME and temp.fresh_NAME hold the same terms, lengths and totals."""
+    for schema, table in (("main", name), ("temp", f"fresh_{name}")):
+        for detail in ("instance", "row"):
+            vocabulary = f"fts5vocab('{schema}', '{table}', '{detail}')"
+            connection.execute(f"CREATE VIRTUAL TABLE temp.{table}_{detail} USING {vocabulary}")
+    for query in (
+        "SELECT term, doc, col, offset FROM temp.{}_instance",
+        "SELECT id, sz FROM {}_docsize ORDER BY id",
+        "SELECT block FROM {}_data WHERE id = 1",
+    ):
+        kept, right = (connection.execute(query.format(table)) for table in (name, f"fresh_{name}"))
+        if any(one != other for one, other in zip_longest(kept, right)):
+            return False
+    # A term must also be found by itself: through the index of the index.
+    lost = (
+        f"SELECT 1 FROM temp.fresh_{name}_row AS right WHERE NOT EXISTS "
+        f"(SELECT 1 FROM temp.{name}_row AS kept WHERE kept.term = right.term AND kept.doc = right.doc)"
+    )
+    return connection.execute(lost).fetchone() is None
+
+
+def _content_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
+    for row_id, caption, keywords in connection.execute(
+        "SELECT id, caption, keywords FROM content ORDER BY id"
+    ):
+        texts = content_texts(caption, keywords)
+        if any(texts):
+            yield row_id, *texts
+
+
+def _file_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    for row_id, path in connection.execute("SELECT id, path FROM file ORDER BY id"):
+        yield row_id, name_text(path)
