@@ -6,6 +6,7 @@ what stands right behind it: `-dog` is a sign, `-20` and `dog - cat` are words.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -39,10 +40,6 @@ _UNKNOWN = re.compile(rf"([A-Za-z]{{3,12}}):[^{_BLANK}/:]")
 _AHEAD = re.compile(rf"(?:[({_BLANK}+-]++|not(?=[{_BLANK}]))*+", re.IGNORECASE)
 # Straight quotes end at a straight one; the typographic ones at any, as languages and keyboards differ.
 _CLOSERS = {'"': '"', "＂": '＂"', "“": '“”‟"', "”": '“”‟"', "„": '“”‟"', "‟": '“”‟"', "«": "»"}
-_STRINGS = {
-    opener: re.compile(rf"((?:[^\\{closers}]++|\\.)*+)[{closers}]", re.DOTALL)
-    for opener, closers in _CLOSERS.items()
-}
 _QUOTES = frozenset(_CLOSERS)
 _COMPARISON = re.compile("[<>=≤≥]*+")
 _ESCAPE = re.compile(r"\\([\"＂“”„‟«»\\])")
@@ -126,7 +123,7 @@ class _Lexer:
     def closes(self, at: int) -> bool:
         """Tell whether a quote is closed; a straight one must be, others may be a slip in a pasted text."""
         opener = self.query[at]
-        if opener != '"' and opener not in self.unclosed and not _STRINGS[opener].match(self.query, at + 1):
+        if opener != '"' and opener not in self.unclosed and not _string(opener).match(self.query, at + 1):
             self.unclosed.add(opener)  # nor is any that follows
         return opener not in self.unclosed
 
@@ -212,7 +209,7 @@ class _Lexer:
     def string(self) -> str:
         """Return what the quoted string here says, and go behind it."""
         opener = self.query[self.at]
-        found = _STRINGS[opener].match(self.query, self.at + 1)
+        found = _string(opener).match(self.query, self.at + 1)
         if found is None:
             raise self.error(
                 self.at, f'this quote is never closed; close it, or write \\{opener} in "quotes"'
@@ -301,9 +298,8 @@ class _Lexer:
     def check_value(self, pieces: list[Piece], typed: str) -> None:
         text, at = pieces[-1].text, pieces[-1].at
         if len(pieces) > 1 and not text:
-            raise self.error(
-                at, "nothing stands behind this comma; alternatives go without blanks: raw,video"
-            )
+            example = "near:48.86,2.35" if NAMES[typed.lower()] == "near" else "type:raw,video"
+            raise self.error(at, f"nothing stands right behind this comma; go on without a blank: {example}")
         self.value_needed(text, typed, at)
         self.balanced(text, at)
         if (end := len(weightless(text)[0])) < len(text):
@@ -331,6 +327,13 @@ class _Lexer:
                 "no bracket of filters is open here: brackets hold filters only, words stand outside "
                 "(quote the value if the bracket is part of it)",
             )
+
+
+@functools.cache
+def _string(opener: str) -> re.Pattern[str]:
+    """Return the pattern of what follows a quote, up to and with the one that closes it."""
+    closers = _CLOSERS[opener]
+    return re.compile(rf"((?:[^\\{closers}]++|\\.)*+)[{closers}]", re.DOTALL)
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
