@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import Index, IndexDamagedError, Metadata, Under, check, prune, repair
-from indexer.words import STOP_WORDS, match_expression, text_of
+from indexer.words import STOP_WORDS, phrases_of, text_of
 from tests.indexer.catalogs import content, shown_at, write
 from tests.indexer.conftest import Library
 
@@ -106,10 +106,14 @@ def test_text_is_written_the_same_way_twice(text: str):
 
 
 def test_a_pasted_page_is_cut():
-    expression = match_expression(" ".join(f"word{number}" for number in range(100_000)))
-    assert expression is not None
-    assert len(expression) < 2_000
-    assert match_expression(" ".join(STOP_WORDS)) is None
+    assert len(phrases_of(" ".join(f"word{number}" for number in range(100_000)))) < 100
+    assert phrases_of(" ".join(STOP_WORDS)) == []
+
+
+def test_word_in_very_many_rows_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    assert len(found(folder, "else kites", 50)) == 23
+    monkeypatch.setattr("indexer.words._TOO_COMMON", 10)
+    assert set(found(folder, "else kites")) == {"kites/6.jpg", "kites/7.jpg", "kites/8.jpg"}
 
 
 def test_copies_are_one_hit_and_dead_files_none(tmp_path: Path):
