@@ -8,15 +8,20 @@ embeddings), `fusion` (several parts made one ranking), `ranking` (a question be
 
 from __future__ import annotations
 
-from search.language import parse, parse_filter
+from search.composing import compose_query
+from search.feedback import concept_threshold, concept_vector
+from search.language import all_of, parse, parse_filter
 from search.printing import print_filter, print_query
 from search.query import (
     Concept,
     Crop,
+    Fusion,
+    Grouping,
     Indexed,
     Picture,
     Query,
     QueryPicture,
+    Sort,
     Term,
     Text,
     clean_text,
@@ -31,6 +36,8 @@ from search.syntax import QuerySyntaxError
 __all__ = [
     "Concept",
     "Crop",
+    "Fusion",
+    "Grouping",
     "Hit",
     "Indexed",
     "Picture",
@@ -39,9 +46,14 @@ __all__ = [
     "QuerySyntaxError",
     "Results",
     "Searcher",
+    "Sort",
     "Term",
     "Text",
+    "all_of",
     "clean_text",
+    "compose_query",
+    "concept_threshold",
+    "concept_vector",
     "crop_picture",
     "load_picture",
     "parse",

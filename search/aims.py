@@ -13,8 +13,6 @@ from encoders import EncoderError, UsageError
 from search.query import Concept, Indexed, Picture, QueryPicture, Term, Text, clean_text
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from encoders import Encoder
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
@@ -39,14 +37,14 @@ class Aim:
     Attributes:
         vector: (dim,) float32, unit L2 norm.
         kind: the tower it came from; a concept is made of pictures.
-        weight: as in `Term.weight`.
+        weight, excluded: as in `Term`.
         words: the text, None for what is not one.
     """
 
-    term: Term
     vector: Embedding
     kind: Kind
     weight: float
+    excluded: bool = False
     words: str | None = None
 
 
@@ -63,39 +61,37 @@ def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load
     )
     aims = []
     for term in terms:
+        kind: Kind = "image"
+        text = None
         if isinstance(term.part, Text):
-            text, vector = next(texts)
-            aims.append(Aim(term, vector, "text", term.weight, text))
+            kind, (text, vector) = "text", next(texts)
         elif isinstance(term.part, Picture):
             image = load(term.part, encoder.image_size).image
-            aims.append(Aim(term, embed_image(image, encoder), "image", term.weight))
+            vector = checked(encoder.encode_images([image]), encoder, 1)[0]
         elif isinstance(term.part, Indexed):
-            aims.append(Aim(term, embeddings_of([term.part.file_id], index)[0], "image", term.weight))
+            vector = embeddings_of([term.part.file_id], index, encoder.dim)[0]
         else:
-            aims.append(Aim(term, _concept(term.part, index), "image", term.weight))
+            vector = _concept(term.part, index)
+        aims.append(Aim(vector, kind, term.weight, term.excluded, text))
     return aims
 
 
-def embeddings_of(file_ids: Sequence[int], index: Examples) -> Embedding:
+def embeddings_of(file_ids: Sequence[int], index: Examples, dim: int) -> Embedding:
     """Return (n, dim) float32, the embeddings of whole pictures of the index.
 
     Raises:
         UsageError: the index has no such picture.
     """
+    if not file_ids:
+        return np.empty((0, dim), np.float32)
     frames = index.whole_frames(file_ids)
     vectors = index.vectors_of(list(frames.values()))
     for file_id in file_ids:
-        if file_id not in frames or frames[file_id] not in vectors:
+        if frames.get(file_id) not in vectors:
             raise UsageError(
                 f"no picture with id {file_id} in the index; pixseek search ... --json shows ids"
             )
     return np.stack([vectors[frames[file_id]] for file_id in file_ids])
-
-
-def embed_image(image: Image.Image, encoder: Encoder) -> Embedding:
-    """Return (dim,) of one picture. Raises EncoderError as `checked` does."""
-    vector: Embedding = checked(encoder.encode_images([image]), encoder, 1)[0]
-    return vector
 
 
 def checked(rows: npt.ArrayLike, encoder: Encoder, count: int) -> Embedding:

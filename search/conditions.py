@@ -34,7 +34,8 @@ _SIZES = {
     "tb": 1000**4, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4,
 }  # fmt: skip
 _DISTANCES = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "ft": 0.3048, "": 1000.0}
-_HALF_EARTH_M = 20_100_000.0  # a little more than to the other side: everywhere
+_FARTHEST_M = 20_100_000.0  # a little more than to the other side of the earth
+_EVERYWHERE = Near(0.0, 0.0, _FARTHEST_M)
 _NUMBER = r"(?:[0-9]{1,18}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})"
 _REAL = rf"{_NUMBER}(?:e[-+]?[0-9]{{1,3}})?"
 _QUANTITY = re.compile(rf"({_NUMBER})[ ]?([a-z]*)", re.IGNORECASE)
@@ -127,7 +128,8 @@ def read_condition(name: str, pieces: Sequence[Piece], around: Surroundings) -> 
         ValueProblem: a value means nothing to the field; the message says what would.
     """
     if name == "near":
-        return _near(pieces)
+        nowhere = [piece.text.lower() for piece in pieces] == ["none"]
+        return Not(_EVERYWHERE) if nowhere else _near(pieces)
     found = tuple(_one(name, piece, around) for piece in pieces)
     return Or(found) if len(found) > 1 else found[0]
 
@@ -147,6 +149,8 @@ def shown_condition(condition: Filter) -> str:
                 f"{condition.field}:{quote(condition.pattern) if literal else shown_value(condition.pattern)}"
             )
         case Near():
+            if condition == _EVERYWHERE:
+                return "near:any"
             radius = condition.radius_m
             distance = f"{radius / 1000:.0f}km" if radius % 1000 == 0 else f"{radius!r}m"
             return f"near:{condition.latitude!r},{condition.longitude!r},{distance}"
@@ -331,7 +335,7 @@ def _near(pieces: Sequence[Piece]) -> Near:
     parts = [part.strip() for piece in pieces for part in piece.text.split(",")]
     problem = ValueProblem("near", Piece(",".join(piece.text for piece in pieces), False, pieces[0].at))
     if len(parts) == 1 and parts[0].lower() == "any":
-        return Near(0.0, 0.0, _HALF_EARTH_M)
+        return _EVERYWHERE
     if len(parts) not in (2, 3) or not all(_DEGREES.fullmatch(part) for part in parts[:2]):
         raise problem
     latitude, longitude = float(parts[0]), float(parts[1])
@@ -342,6 +346,6 @@ def _near(pieces: Sequence[Piece]) -> Near:
     if len(parts) == 3 and (found is None or found[2].lower() not in _DISTANCES):
         raise problem
     radius = float(found[1]) * _DISTANCES[found[2].lower()] if found else 1000.0
-    if not 0 < radius <= _HALF_EARTH_M:
+    if not 0 < radius <= _FARTHEST_M:
         raise ValueProblem("near", pieces[-1], "a distance above 0 and below 20,100 km: near:48.86,2.35,5km")
     return Near(latitude, longitude, radius)

@@ -12,8 +12,9 @@ from datetime import date
 from encoders import UsageError
 from indexer import And, Filter, Not, Or
 from search.conditions import Surroundings, ValueProblem, read_condition
+from search.lexer import tokens
 from search.query import Concept, Indexed, Part, Picture, Query, Term, Text, clean_text
-from search.syntax import MAX_NESTING, MAX_TERMS, QuerySyntaxError, Token, shown, tokens
+from search.syntax import MAX_NESTING, MAX_TERMS, Piece, QuerySyntaxError, Token, shown
 
 _BLANK_QUERY = 'the query is blank; say what the picture shows: pixseek search "a dog on a beach"'
 _ONLY_FILTERS = "only filters stand in brackets with filters; put the words outside"
@@ -138,7 +139,7 @@ class _Reader:
     def _joint(self, at: int, inside: bool) -> str | None:
         """Return `and` or `or` when the word here joins filters; None when it is a word of the sentence."""
         token = self.tokens[at]
-        word = token.text.lower() if token.kind == "word" and not token.sign and token.weight is None else ""
+        word = token.text.lower() if len(token.text) < 4 and _bare(token) else ""
         if word not in ("and", "or"):
             return None
         before = at > 0 and self.tokens[at - 1].kind in ("condition", "close")
@@ -167,7 +168,7 @@ class _Reader:
         found: dict[int, int] = {}
         for at in range(len(self.tokens) - 2, -1, -1):
             token = self.tokens[at]
-            if token.kind != "word" or token.sign or token.weight is not None or token.text.lower() != "not":
+            if len(token.text) != 3 or token.text.lower() != "not" or not _bare(token):
                 continue
             operand = found.get(at + 1, at + 1)
             kind = self.tokens[operand].kind
@@ -188,9 +189,10 @@ class _Reader:
     def _term(self, token: Token, nots: int) -> None:
         nots += token.sign == "-"
         if token.kind == "part":
-            self._add(token, self._part(token), nots)
+            self._add(token, part_of(self.text, token, self.around), nots)
         elif token.sign or nots or (token.kind == "quoted" and token.weight is not None):
-            self._add(token, self._words(token, token.value if token.kind == "quoted" else token.text), nots)
+            words = token.value if token.kind == "quoted" else token.text
+            self._add(token, text_of(self.text, token.at, words), nots)
         else:
             if token.prefixed:
                 self._end_sentence()
@@ -201,22 +203,9 @@ class _Reader:
                 self._end_sentence()
 
     def _add(self, token: Token, part: Part, nots: int = 0) -> None:
-        weight = token.weight
-        if nots > 1 or (nots and weight is not None and weight < 0):
-            raise self.error(token.at, "this is negated twice; once is enough")
         if len(self.terms) >= MAX_TERMS:
             raise self.error(token.at, f"a query holds at most {MAX_TERMS} texts and pictures")
-        if weight is None:
-            term = Term(part, excluded=nots == 1)
-        else:
-            term = Term(part, weight=-weight if nots else weight)
-        self.terms.append((token.at, term))
-
-    def _words(self, token: Token, words: str) -> Text:
-        try:
-            return Text(clean_text(words))
-        except UsageError:
-            raise self.error(token.at, "there is no readable word here") from None
+        self.terms.append((token.at, term_of(self.text, token, part, nots)))
 
     def _end_sentence(self) -> None:
         """Make the sentence a term; strings with no word beside them are terms of their own."""
@@ -225,7 +214,7 @@ class _Reader:
             return
         if all(token.kind == "quoted" for token in tokens):
             for token in tokens:
-                self._add(token, self._words(token, token.value))
+                self._add(token, text_of(self.text, token.at, token.value))
             return
         first, last = tokens[0], tokens[-1]
         try:
@@ -235,24 +224,49 @@ class _Reader:
         weight = last.weight if first.weight is None else first.weight
         self._add(Token("word", first.at, weight=weight), text)
 
-    def _part(self, token: Token) -> Picture | Indexed | Concept:
-        piece = token.pieces[0]
-        if token.name == "image":
-            return Picture(self._source(token), token.crop)
-        if token.name == "concept":
-            return Concept(self._words(token, piece.text).words)
-        if not (piece.text.isascii() and piece.text.isdigit() and len(piece.text) <= 18):
-            problem = f"id:{shown(piece.text)} is no number; the ids are in the answers with --json: id:123"
-            raise self.error(piece.at, problem)
-        return Indexed(int(piece.text))
 
-    def _source(self, token: Token) -> str:
-        piece = token.pieces[0]
-        name = piece.text
-        if name[:8].lower() == "file:///":
-            from urllib.parse import unquote
+def _bare(token: Token) -> bool:
+    return token.kind == "word" and not token.sign and token.weight is None
 
-            name = unquote(name[7:], errors="surrogateescape")
-        if not name or "\0" in name:
-            raise self.error(piece.at, "no file has such a name; give a picture: image:./pool.jpg")
-        return self.around.path(name)
+
+def term_of(query: str, token: Token, part: Part, nots: int) -> Term:
+    """Return a part with its weight: a weight and a minus subtract, a minus alone excludes."""
+    weight = token.weight
+    if nots > 1 or (nots and weight is not None and weight < 0):
+        raise QuerySyntaxError(query, token.at + 1, "this is negated twice; once is enough")
+    if weight is None:
+        return Term(part, excluded=nots == 1)
+    return Term(part, weight=-weight if nots else weight)
+
+
+def text_of(query: str, at: int, words: str) -> Text:
+    """Return the text of words that start at a place of the query, counted from 0."""
+    try:
+        return Text(clean_text(words))
+    except UsageError:
+        raise QuerySyntaxError(query, at + 1, "there is no readable word here") from None
+
+
+def part_of(query: str, token: Token, around: Surroundings) -> Picture | Indexed | Concept:
+    """Return what a token of kind `part` stands for."""
+    piece = token.pieces[0]
+    if token.name == "image":
+        return Picture(_source(query, piece, around), token.crop)
+    if token.name == "concept":
+        return Concept(text_of(query, piece.at, piece.text).words)
+    if not (piece.text.isascii() and piece.text.isdigit() and len(piece.text) <= 18):
+        problem = f"id:{shown(piece.text)} is no number; --json shows the ids of answers: id:123"
+        raise QuerySyntaxError(query, piece.at + 1, problem)
+    return Indexed(int(piece.text))
+
+
+def _source(query: str, piece: Piece, around: Surroundings) -> str:
+    name = piece.text
+    if name[:8].lower() == "file:///":
+        from urllib.parse import unquote
+
+        name = unquote(name[7:], errors="surrogateescape")
+    if not name or "\0" in name:
+        problem = "no file has such a name; give a picture: image:./pool.jpg"
+        raise QuerySyntaxError(query, piece.at + 1, problem)
+    return around.path(name)

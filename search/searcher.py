@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
-from search.aims import Aim, Embedding, Examples, Load, aims_of
+from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
+from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
 from search.narrowing import Found, grouped, labels_of
 from search.query import Fusion, Picture, Query, Term, Text, load_part
@@ -113,20 +114,31 @@ class Searcher:
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
         aims = aims_of(terms, self._index, self._encoder, self._load)
-        wanted = [aim for aim in aims if not aim.term.excluded]
+        sample = self._index.sample()
+        wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
         if wanted:
-            return self._ranked(query, among, wanted, fusion)
+            return self._ranked(query, among, Question.of(wanted, sample, fusion))
         return self._listed(query, among)
 
-    def _ranked(self, query: Query, among: Selection, wanted: list[Aim], fusion: Fusion) -> Results:
-        question = Question.of(wanted, self._index.sample(), fusion)
+    def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
+        liked, disliked = (
+            embeddings_of(file_ids, self._index, self._encoder.dim) for file_ids in (query.like, query.unlike)
+        )
+        vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+        return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
+
+    def _ranked(self, query: Query, among: Selection, question: Question) -> Results:
         # What is grouped or spread is chosen from more than what is shown.
         wish = max(query.k, _POOL) if query.group or query.diversity else query.k
         fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
         while True:
             frames, exhausted = question.best_frames(self._index, fetch, among)
             found = self._best_per_file(frames, among)
-            kept = [one for one in found if one.record.path not in query.exclude]
+            kept = [
+                one
+                for one in found
+                if one.record.path not in query.exclude and one.record.file_id not in query.unlike
+            ]
             groups = grouped(kept, labels_of(kept, query.group))
             # A frame that was not fetched could still tie with the last hit and come before it by its path.
             settled = len(groups) >= wish and frames[-1].key < groups[wish - 1][0].key
@@ -183,6 +195,8 @@ def _refuse_nonsense(query: Query) -> None:
             raise UsageError(f"a weight is {term.weight}; it must be a number other than 0")
         if term.excluded:
             raise UsageError("a question cannot exclude anything yet")
+    if both := set(query.like) & set(query.unlike):
+        raise UsageError(f"picture {min(both)} is both a good and a bad example; say one of them")
     if not 0 <= query.diversity <= 1:
         raise UsageError(f"diversity is {query.diversity}; it must be between 0 and 1")
 

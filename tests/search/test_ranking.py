@@ -12,7 +12,7 @@ import pytest
 from indexer import Neighbor, WordHit
 from search.aims import Aim
 from search.fusion import Parts, fuse_words
-from search.query import Fusion, Term, Text
+from search.query import Fusion
 from search.ranking import Question
 
 RNG = np.random.default_rng(7)
@@ -50,7 +50,7 @@ class Shelf:
 def aims(*weights: float) -> list[Aim]:
     vectors = unit(RNG.normal(size=(len(weights), 24)) - 0.2)
     return [
-        Aim(Term(Text(f"word{n}"), weight), vector, "text", weight, f"word{n}")
+        Aim(vector, "text", weight, words=f"word{n}")
         for n, (weight, vector) in enumerate(zip(weights, vectors, strict=True))
     ]
 
@@ -113,7 +113,7 @@ def test_parts_that_cancel_out_are_wrong_usage() -> None:
     from encoders import UsageError
 
     one = aims(1.0)[0]
-    against = Aim(Term(Text("word0"), -1.0), one.vector, "text", -1.0, "word0")
+    against = Aim(one.vector, "text", -1.0, words="word0")
     with pytest.raises(UsageError, match="cancel out"):
         Question.of([one, against], LIBRARY, "early")
 
