@@ -169,7 +169,8 @@ class Index:
     # -- what is written there
 
     def matching_words(self, words: str, k: int, among: Selection | None = None) -> list[WordHit]:
-        """Return up to k files whose caption, keywords or names hold any of the words, best first (BM25).
+        """Return up to k files whose caption, keywords or names hold any of the words: those that hold all of
+        them first, then by BM25.
 
         Each file stands there by its first frame; files of one content are one hit. Nothing in `words` is
         syntax; stop words alone find nothing. Where the text tables are missing or damaged the answer is

@@ -86,8 +86,8 @@ def matching_words(
     catalog: Catalog, words: str, k: int, among: Selection | None
 ) -> tuple[list[WordHit], str | None]:
     """Return (the best k contents by their words, why the text tables could not be asked or None)."""
-    expression = text_tables.match_expression(words)
-    if expression is None or k <= 0:
+    expression, every = (text_tables.match_expression(words, every=every) for every in (False, True))
+    if expression is None or every is None or k <= 0:
         return [], None
     contents = files = None
     if among is not None and among.file_ids is not None and among.content_ids is not None:
@@ -96,8 +96,10 @@ def matching_words(
         with storage_errors(catalog.folder), catalog.engine.connect() as connection:
             if not text_tables.is_ours(connection):
                 return [], "its text tables are not pixseek's"
-            scores = text_tables.search(connection, expression, max(_MOST_WORD_ROWS, k), contents, files)
-            best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
+            most = max(_MOST_WORD_ROWS, k)
+            scores = text_tables.search(connection, expression, most, contents, files)
+            complete = text_tables.search(connection, every, most, contents, files)
+            best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))[:k]
             frames: dict[int, int] = {}
             for part in _parts([content_id for content_id, _ in best]):
                 query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
@@ -105,7 +107,12 @@ def matching_words(
                     frames.setdefault(content_id, frame_id)
     except IndexDamagedError as error:
         return [], error.what
-    return [WordHit(frames[content_id], score) for content_id, score in best if content_id in frames], None
+    hits = [
+        WordHit(frames[content_id], score, content_id in complete)
+        for content_id, score in best
+        if content_id in frames
+    ]
+    return hits, None
 
 
 def listed_files(catalog: Catalog, among: Selection, k: int, sort: Order) -> list[int]:

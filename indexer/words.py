@@ -140,24 +140,27 @@ def remove_orphans(connection: Connection) -> None:
 # -- asking
 
 
-def match_expression(words: str) -> str | None:
+def match_expression(words: str, *, every: bool = False) -> str | None:
     """Return the FTS5 query of what a person wrote, or None when nothing is left to look for.
 
     Every token is quoted, so nothing a person types is syntax. Tokens are joined by OR; stop words are left
     out. A run of CJK characters is cut at particles and asked as a phrase, a long one also by its pairs.
+
+    Args:
+        every: join by AND, and ask for runs as a whole only.
     """
     clean = unicodedata.normalize("NFKC", words.encode("utf-8", "ignore").decode())
     phrases: dict[str, None] = {}
     for run in _UNSPACED_RUN.findall(clean):
         for part in filter(None, _UNSPACED_SMALL.split(run)):
             phrases[" ".join(part)] = None
-            for pair in pairwise(part):
+            for pair in () if every else pairwise(part):
                 phrases[" ".join(pair)] = None
     for word in _WORD.findall(_UNSPACED_RUN.sub(" ", clean)):
         if word.lower() not in STOP_WORDS:
             phrases[word] = None
     chosen = list(phrases)[:_MOST_TERMS]
-    return " OR ".join(f'"{phrase}"' for phrase in chosen) or None
+    return (" AND " if every else " OR ").join(f'"{phrase}"' for phrase in chosen) or None
 
 
 def is_ours(connection: Connection) -> bool:
