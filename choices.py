@@ -46,11 +46,92 @@ ImagesDir = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
+
+# --- what must be true of a picture, and in which order hits come
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Only pictures for which this is true, such as taken:2023; may be repeated.",
+        show_default=False,
+    ),
+]
+InFolder = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--in",
+        metavar="FOLDER",
+        help="Only pictures in this folder; or in any of several.",
+        show_default=False,
+    ),
+]
+MinProbability = Annotated[
+    str | None,
+    typer.Option(
+        "--min-probability",
+        metavar="P",
+        help="Only pictures that match this probably: 0.5 or 50%.",
+        show_default=False,
+    ),
+]
+AutoCut = Annotated[bool, typer.Option("--auto-cut", help="Stop where hits no longer stand out.")]
+SortBy = Annotated[
+    str, typer.Option("--sort", metavar="score|taken|name|size", help="The order to show the best hits in.")
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="day|folder|burst|near-duplicate",
+        help="Show one hit for each, with the others behind it.",
+        show_default=False,
+    ),
+]
+Diverse = Annotated[
+    str | None,
+    typer.Option(
+        "--diverse",
+        metavar="[X]",
+        help="Prefer hits that differ from each other; X from 0 to 1 says how much (0.5).",
+        show_default=False,
+    ),
+]
+
+# --- how the answer looks, and where it goes
+
+AsJsonl = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print a table for spreadsheets.")]
 Print0 = Annotated[
     bool, typer.Option("-0", "--print0", help="Print exact paths, each ended by NUL (for xargs -0).")
 ]
 PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print paths without scores.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Show thumbnails in the terminal.")]
+ContactSheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--contact-sheet",
+        metavar="FILE",
+        help="Also draw the hits on one picture (.png, .jpg, .webp) or on pages (.pdf).",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Let --contact-sheet replace a file.")]
+ExportTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--export-to",
+        metavar="FOLDER",
+        help="Also copy the hits there; nothing there is overwritten.",
+        show_default=False,
+    ),
+]
+Copy = Annotated[bool, typer.Option("--copy", help="How --export-to does it, unless told otherwise.")]
+Symlink = Annotated[bool, typer.Option("--symlink", help="Let --export-to make links instead of copies.")]
+OpenThem = Annotated[
+    bool, typer.Option("--open", help="Also open the hit, or a contact sheet of several, on the desktop.")
+]
 
 
 def index_folder(asked: Path | None) -> Path:

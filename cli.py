@@ -1,23 +1,22 @@
 """pixseek: the command line. The only place that prints, exits or reads the environment.
 
-Each command reads as parse, call, print; it prints through `terminal`, which knows how answers look, and
-`preview`, which draws thumbnails. Everything heavy is imported inside the command that needs it, so that
-`pixseek --help` answers at once.
+Each command reads as parse, call, print; those that ask are in `asking` and `concepts`, those that make and
+judge encoders in `workbench` and `workshop`. Everything heavy is imported inside the command that needs it,
+so that `pixseek --help` answers at once.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+import asking
+import concepts
 import terminal
 import workbench
 import workshop
@@ -26,21 +25,14 @@ from choices import (
     AsJson,
     EncoderSpec,
     IndexDir,
-    Limit,
     Offline,
-    PathsOnly,
-    Preview,
-    Print0,
     encoder_cache,
     encoder_chooser,
     folder_bytes,
     index_folder,
 )
 from interrupts import heard_signals
-
-if TYPE_CHECKING:
-    from indexer import Index
-    from search import Hit, Searcher
+from questions import SearchCommand
 
 EXIT_CODES = {
     "UsageError": 2,
@@ -147,126 +139,9 @@ def index(
 
 # --- asking it
 
-
-@app.command()
-def search(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the picture shows; - reads stdin.")],
-    k: Limit = 10,
-    index_dir: IndexDir = None,
-    encoder: EncoderSpec = None,
-    as_json: AsJson = False,
-    print0: Print0 = False,
-    paths_only: PathsOnly = False,
-    preview: Preview = False,
-    allow_pickle: AllowPickle = False,
-    offline: Offline = False,
-) -> None:
-    """Find pictures by a sentence."""
-    from search import clean_text
-
-    data = sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape")
-    text = data.decode("utf-8", "replace")  # also where the locale knows no UTF-8
-    question = clean_text(text)
-    with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
-        hits = searcher.search_text(question, k) if searcher else []
-        _answer(text, opened, hits, as_json=as_json, print0=print0, paths_only=paths_only, preview=preview)
-
-
-@app.command()
-def similar(
-    picture: Annotated[
-        str, typer.Argument(metavar="PATH|URL|-", help="A picture file, an address, or stdin.")
-    ],
-    k: Limit = 10,
-    index_dir: IndexDir = None,
-    encoder: EncoderSpec = None,
-    exclude_self: Annotated[
-        bool, typer.Option("--exclude-self", help="Leave out the picture itself when it is in the index.")
-    ] = False,
-    as_json: AsJson = False,
-    print0: Print0 = False,
-    paths_only: PathsOnly = False,
-    preview: Preview = False,
-    allow_pickle: AllowPickle = False,
-    offline: Offline = False,
-) -> None:
-    """Find pictures that look like another one."""
-    from search import load_picture
-
-    with _searcher(index_dir, encoder, allow_pickle=allow_pickle, offline=offline) as (opened, searcher):
-        hits: list[Hit] = []
-        with terminal.libraries_muted():
-            query = load_picture(
-                os.fsencode(picture),
-                stdin=sys.stdin.buffer,
-                min_side=searcher.image_size if searcher else 1,
-                offline=offline,
-            )
-        if searcher:
-            exclude = {query.path} if exclude_self and query.path else set()
-            hits = searcher.search_image(query.image, k, exclude=exclude)
-        _answer(picture, opened, hits, as_json=as_json, print0=print0, paths_only=paths_only, preview=preview)
-
-
-@contextmanager
-def _searcher(
-    index_dir: Path | None, spec: str | None, *, allow_pickle: bool, offline: bool
-) -> Iterator[tuple[Index, Searcher | None]]:
-    """Return the open index and its searcher; no searcher when the index is empty."""
-    from indexer import Index
-    from search import Searcher
-
-    with Index.open(index_folder(index_dir)) as opened:
-        if opened.space is None:
-            yield opened, None
-        else:
-            choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
-            yield opened, Searcher(opened, choose(opened.space))
-
-
-def _answer(
-    question: str,
-    opened: Index,
-    hits: list[Hit],
-    *,
-    as_json: bool,
-    print0: bool,
-    paths_only: bool,
-    preview: bool,
-) -> None:
-    for warning in opened.warnings:
-        terminal.note(warning)
-    if not hits:
-        empty = opened.space is None or not opened.status().frames
-        terminal.note(
-            "the index is empty; fill it with: pixseek index FOLDER" if empty else "nothing else there"
-        )
-    if as_json:
-        terminal.document(
-            {
-                "query": question,
-                "encoder": opened.space.spec if opened.space else None,
-                "count": len(hits),
-                "hits": hits,
-            }
-        )
-        return
-    show = _previewer() if preview and not print0 else None
-    for hit, output in zip(hits, terminal.hit_lines(hits, print0=print0, paths_only=paths_only), strict=True):
-        terminal.write(output)
-        if show:
-            terminal.write(show(hit))
-
-
-def _previewer() -> Callable[[Hit], bytes] | None:
-    """Return what draws a hit, or None (and why, on stderr) when stdout is no terminal."""
-    if not sys.stdout.isatty():
-        terminal.note("--preview needs a terminal; showing names only")
-        return None
-    from preview import Previewer
-
-    previewer = Previewer.for_terminal(dict(os.environ), shutil.get_terminal_size())
-    return lambda hit: previewer.draw(hit.path, hit.region)
+app.command(cls=SearchCommand)(asking.search)
+app.command()(asking.similar)
+app.add_typer(concepts.app, name="concept")
 
 
 # --- looking after it
@@ -490,6 +365,9 @@ def _explain(error: Exception, debug: bool) -> int:
     for kind in type(error).__mro__:
         if kind.__name__ in EXIT_CODES and kind.__module__.partition(".")[0] in ("encoders", "indexer"):
             terminal.note(str(error))
+            # A query that cannot be read also shows where.
+            for line in error.pointer() if hasattr(error, "pointer") else ():
+                terminal.quoted(line)
             return EXIT_CODES[kind.__name__]
     terminal.note(f"unexpected {type(error).__name__}: {error}; please report it with the output of --debug")
     return UNEXPECTED

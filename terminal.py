@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,19 +38,6 @@ class OutputClosed(Exception):
 
 class OutputFailed(Exception):
     """stdout could not be written (a full disk behind a redirection)."""
-
-
-class Hit(Protocol):
-    """The part of `search.Hit` that a line needs."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def path(self) -> bytes: ...
-    @property
-    def timestamp_ms(self) -> int | None: ...
 
 
 # --- names
@@ -160,7 +147,7 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         members = {str(key): jsonable(member) for key, member in value.items()}
         for key, member in value.items():
-            if isinstance(member, bytes) and not _is_utf8(member):
+            if isinstance(member, bytes) and not is_utf8(member):
                 members[f"{key}_b64"] = base64.b64encode(member).decode("ascii")
         return members
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -172,32 +159,13 @@ def jsonable(value: Any) -> Any:
     return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Return whether a name is text."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True
-
-
-def hit_lines(hits: Iterable[Hit], *, print0: bool, paths_only: bool) -> Iterator[bytes]:
-    """Return one piece of output per hit.
-
-    On a terminal: rank, score and path in columns, names escaped. In a pipe: `score<TAB>path`, or the path
-    alone, controls escaped. With `print0`: the exact bytes of the path and NUL.
-    """
-    terminal = sys.stdout.isatty()
-    for hit in hits:
-        if print0:
-            yield hit.path + b"\0"
-        elif terminal:
-            name = visible(hit.path)
-            if hit.timestamp_ms is not None:
-                name += f"  at {clock(hit.timestamp_ms)}"
-            yield (name if paths_only else f"{hit.rank:4d}  {hit.score:6.3f}  {name}").encode() + b"\n"
-        else:
-            score = b"" if paths_only else f"{hit.score:.4f}\t".encode()
-            yield score + one_line(hit.path) + b"\n"
 
 
 def name_for_stdout(path: bytes) -> bytes:
@@ -232,8 +200,17 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 def note(text: str) -> None:
     """Write one line for a person to stderr. A name in it is made visible; a closed stderr is no error."""
+    _say("pixseek: " + visible(text))
+
+
+def quoted(text: str) -> None:
+    """Write one line to stderr that belongs to the note before it, indented."""
+    _say("    " + visible(text))
+
+
+def _say(text: str) -> None:
     try:
-        sys.stderr.write("pixseek: " + visible(text) + "\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, UnicodeEncodeError):
         pass

@@ -177,6 +177,17 @@ class BuiltinEncoder:
         """Picture to pixels; picklable."""
         return self._preprocess
 
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """What its cosines are worth (calibration.json, see `search.calibration`); None where none came along."""
+        try:
+            record = json.loads((self._weights.folder / "calibration.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        # Of these weights only: an adapted copy of them has cosines of its own.
+        known = isinstance(record, dict) and record.get("fingerprint") == self._fingerprint
+        return record if known else None
+
     def encode_pixels(self, pixels: Pixels) -> Embeddings:
         """Return one embedding per square, in the order given; memory does not grow with n.
 

@@ -1,10 +1,10 @@
 """The index: how it is made, kept and opened.
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
-partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
+partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
 The truth: tables, words, migrations, records, functions, database, catalog, ledger, lock, memory. The cache:
 vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
-(`index_folders`). Looking after it: upkeep (check, repair, prune, backup).
+(`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ if TYPE_CHECKING:
         Look,
         Neighbor,
         Progress,
+        RepairReport,
         Space,
         Verdict,
         WordHit,
     )
     from indexer.selection import Selection
     from indexer.squares import Square, read_squares
-    from indexer.upkeep import CheckReport, Problem, PruneReport, RepairReport, backup, check, prune, repair
+    from indexer.upkeep import CheckReport, Problem, PruneReport, backup, check, prune, repair
 
 _HOMES = {
     "copies": ("Copies", "FileChanges", "FileCopy", "forget_verdicts"),
@@ -77,11 +78,11 @@ _HOMES = {
     "pipeline": ("index_folders",),
     "records": (
         "Concept", "Failure", "FrameRecord", "IndexReport", "IndexStatus", "Look", "Neighbor", "Progress",
-        "Space", "Verdict", "WordHit",
+        "RepairReport", "Space", "Verdict", "WordHit",
     ),
     "selection": ("Selection",),
     "squares": ("Square", "read_squares"),
-    "upkeep": ("CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"),
+    "upkeep": ("CheckReport", "Problem", "PruneReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [

@@ -89,6 +89,9 @@ class Ledger(Catalog):
                 ledger.backup(folder / f"{CATALOG_NAME}.v{found}")
                 with engine.begin() as connection:
                     migrate(connection, found)
+            # Of this migration, or of one that was killed right after its commit.
+            for copy in folder.glob(f"{CATALOG_NAME}.v[0-9]*"):
+                copy.unlink(missing_ok=True)
         return ledger
 
     def backup(self, target: Path) -> None:

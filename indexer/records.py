@@ -78,10 +78,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class WordHit:
-    """A file whose words were asked for, by its first frame. `score` is BM25, higher is better."""
+    """A file whose words were asked for, by its first frame.
+
+    Attributes:
+        score: BM25, higher is better.
+        complete: all the words stand in its caption and keywords, or all of them in its names.
+    """
 
     frame_id: int
     score: float
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,6 +217,26 @@ class IndexReport:
     stopped: bool = False
     failures: list[Failure] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What `repair` did.
+
+    Attributes:
+        kept: embeddings that are sound.
+        to_encode: paths whose embedding was lost: the next `index` encodes them again.
+        lost_rows: rows that could not be read or were not what was written.
+        words_rebuilt: the text tables were not what the rows say, and were made again.
+        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
+    """
+
+    kept: int = 0
+    lost_rows: int = 0
+    to_encode: list[bytes] = field(default_factory=list)
+    snapshot_rebuilt: bool = False
+    words_rebuilt: bool = False
+    set_aside: str | None = None
 
 
 def snapshot_path(folder: Path, record: SnapshotRecord) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Row, Table, delete, exists, func, insert, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, Row, Table, delete, exists, func, select, text
 
 from encoders import UsageError
 from indexer import tables as t
 from indexer import vectors as vector_files
 from indexer import words
 from indexer.catalog import Catalog, row_is_intact
-from indexer.database import CATALOG_NAME, check_version, reading_engine, verify_header
+from indexer.database import CATALOG_NAME, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
 from indexer.ledger import Ledger, publish_file
 from indexer.lock import WriterLock
+from indexer.records import RepairReport
+from indexer.salvage import salvage
 
-_SALVAGE_ROWS = 4096
-_SALVAGE_FAILURES = 512
 _CHECKED_TABLES = (t.space, t.content, t.frame, t.embedding, t.file, t.look, t.concept, t.verdict)
 _NUMBERED = tuple(table for table in _CHECKED_TABLES if table is not t.look)
 """Those whose ids are given out by AUTOINCREMENT."""
@@ -50,25 +47,6 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         return not self.problems
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What `repair` did.
-
-    Attributes:
-        kept: embeddings that are sound.
-        to_encode: paths whose embedding was lost: the next `index` encodes them again.
-        lost_rows: rows that could not be read or were not what was written.
-        set_aside: where the damaged catalog was kept, or None when it could be mended in place.
-    """
-
-    kept: int = 0
-    lost_rows: int = 0
-    to_encode: list[bytes] = field(default_factory=list)
-    snapshot_rebuilt: bool = False
-    words_rebuilt: bool = False
-    set_aside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +91,7 @@ def check(folder: Path) -> CheckReport:
                         kind = "vector" if table is t.embedding else "row"
                         report.problems.append(Problem(kind, f"{table.name} {row[0]}: {trouble}", rebuild))
             _check_sequences(catalog, report)
-            if catalog.version >= 2 and not report.problems:
+            if catalog.version >= 2 and all(problem.kind != "catalog" for problem in report.problems):
                 trouble = _words_trouble(catalog)
                 if trouble:
                     report.problems.append(Problem("words", trouble, rebuild))
@@ -199,20 +177,14 @@ def repair(folder: Path) -> RepairReport:
         report = RepairReport()
         try:
             verify_header(folder)
-            sound = not any(problem.kind == "catalog" for problem in check(folder).problems)
+            kinds = {problem.kind for problem in check(folder).problems}
+            sound = "catalog" not in kinds and ("words" not in kinds or _renew_words(folder, report))
         except IndexDamagedError:
             sound = False
         if not sound:
-            report.set_aside = _salvage(folder, report)
+            report.set_aside = salvage(folder, report)
         with Ledger.open_or_create(folder) as ledger:
             _drop_bad_rows(ledger, report)
-            with Catalog.open(folder) as catalog:
-                trouble = _words_trouble(catalog)
-            if trouble:
-                with storage_errors(folder), ledger.engine.begin() as connection:
-                    words.create(connection)
-                    words.fill(connection)
-                report.words_rebuilt = True
             space = ledger.space()
             if space is not None:
                 newest = next(iter(ledger.snapshots()), None)
@@ -223,6 +195,22 @@ def repair(folder: Path) -> RepairReport:
         return report
     finally:
         lock.close()
+
+
+def _renew_words(folder: Path, report: RepairReport) -> bool:
+    """Make the text tables again and return True, or False when SQLite cannot even drop the old ones."""
+    try:
+        with (
+            Ledger.open_or_create(folder) as ledger,
+            storage_errors(folder),
+            ledger.engine.begin() as connection,
+        ):
+            words.create(connection)
+            words.fill(connection)
+    except IndexDamagedError:
+        return False
+    report.words_rebuilt = True
+    return True
 
 
 def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
@@ -263,94 +251,11 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         if contents:
             # A snapshot could still hold what was just deleted; its ids find no row, but count differs.
             connection.execute(delete(t.snapshot))
+        words.remove_orphans(connection)
         for table in _NUMBERED:
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
             raise_to = text("UPDATE sqlite_sequence SET seq = :seq WHERE name = :name AND seq < :seq")
             connection.execute(raise_to, {"seq": highest, "name": table.name})
-
-
-def _salvage(folder: Path, report: RepairReport) -> str:
-    """Copy the sound rows of a damaged catalog into a new one and return where the damaged one is kept."""
-    damaged = folder / CATALOG_NAME
-    staging = folder / "salvage"
-    shutil.rmtree(staging, ignore_errors=True)
-    with storage_errors(folder):
-        staging.mkdir()
-        with Ledger.open_or_create(staging) as ledger:
-            if damaged.is_file():
-                _copy_sound_rows(damaged, ledger, report)
-        number = 1
-        while (aside := folder / f"{CATALOG_NAME}.damaged-{number}").exists():
-            number += 1
-        if os.path.lexists(damaged):
-            os.rename(damaged, aside)
-        for tail in ("-wal", "-shm"):
-            if (folder / (CATALOG_NAME + tail)).exists():
-                os.rename(folder / (CATALOG_NAME + tail), f"{aside}{tail}")
-        publish_file(staging / CATALOG_NAME, damaged)
-        shutil.rmtree(staging, ignore_errors=True)
-    return str(aside)
-
-
-def _copy_sound_rows(damaged: Path, ledger: Ledger, report: RepairReport) -> None:
-    engine = reading_engine(damaged)
-    try:
-        try:
-            version = check_version(ledger.folder, engine)
-        except (DBAPIError, UnicodeDecodeError):
-            return  # SQLite cannot even find its tables
-        with ledger.engine.begin() as target:
-            target.execute(text("PRAGMA defer_foreign_keys=ON"))
-            newer = t.FORMAT_2 if version >= 2 else ()
-            for table in (t.space, t.root, t.content, t.frame, t.embedding, t.file, *newer):
-                for row in _readable_rows(engine, table, report):
-                    values = dict(row._mapping)
-                    if table is not t.root and not row_is_intact(table.name, row):
-                        report.lost_rows += 1
-                        continue
-                    if table is t.file and row.content_id is not None:
-                        known = select(t.content.c.id).where(t.content.c.id == row.content_id)
-                        if target.execute(known).first() is None:
-                            report.to_encode.append(row.path)
-                            continue
-                    target.execute(insert(table).prefix_with("OR IGNORE"), values)
-            for table, parent, key in (
-                (t.frame, t.content, t.frame.c.content_id),
-                (t.embedding, t.frame, t.embedding.c.frame_id),
-                (t.look, t.content, t.look.c.content_id),
-                (t.concept, t.space, t.concept.c.space_id),
-            ):
-                target.execute(delete(table).where(~exists().where(parent.c.id == key)))
-            words.create(target)
-            words.fill(target)
-    finally:
-        engine.dispose()
-
-
-def _readable_rows(engine: Engine, table: Table, report: RepairReport) -> Iterator[Row[Any]]:
-    """Yield the rows that can still be read, stepping over broken pages by ids.
-
-    A read that fails is made smaller until a single row fails; then ids are passed over, in growing steps.
-    """
-    key = t.key_of(table)
-    ordered = select(table).order_by(key)
-    start, width, failures = 1, _SALVAGE_ROWS, 0
-    with engine.connect() as connection:
-        while failures < _SALVAGE_FAILURES:
-            try:
-                rows = connection.execute(ordered.where(key >= start).limit(width)).all()
-            except DBAPIError:
-                if width > 1:
-                    width = max(1, width // 8)
-                else:
-                    start += 1 << (failures // 16)
-                    failures += 1
-                    report.lost_rows += 1
-                continue
-            yield from rows
-            if len(rows) < width:
-                return
-            start, width, failures = rows[-1][0] + 1, min(_SALVAGE_ROWS, width * 2), 0
 
 
 def prune(folder: Path, *, apply: bool = False) -> PruneReport:
@@ -410,4 +315,4 @@ def backup(folder: Path, target: Path) -> Path:
     return target
 
 
-__all__ = ["CheckReport", "Problem", "PruneReport", "RepairReport", "backup", "check", "prune", "repair"]
+__all__ = ["CheckReport", "Problem", "PruneReport", "backup", "check", "prune", "repair"]

@@ -1,24 +1,67 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `searcher` (`Searcher`, `Hit`).
+address), `fetch` (a picture from a public address, and from no other), `clipboard`. The query language:
+`syntax`, `lexer`, `dates`, `conditions`, `language` (`parse`), `printing` (`print_query`), `composing`
+(`compose_query`). The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
+`ranking` (a question beside one library), `narrowing` (what is left of the ranking), `results` (`Hit`,
+`Results`), `searcher` (`Searcher`).
 """
 
 from __future__ import annotations
 
-from search.query import Concept, Indexed, Picture, Query, QueryPicture, Term, Text, clean_text, load_picture
-from search.searcher import Hit, Searcher
+from search.composing import compose_query
+from search.feedback import concept_threshold, concept_vector
+from search.language import all_of, parse, parse_filter
+from search.printing import print_filter, print_query
+from search.query import (
+    Concept,
+    Crop,
+    Fusion,
+    Grouping,
+    Indexed,
+    Picture,
+    Query,
+    QueryPicture,
+    Sort,
+    Term,
+    Text,
+    clean_text,
+    crop_picture,
+    load_picture,
+    words_read,
+)
+from search.results import Hit, Results, thumbnail
+from search.searcher import Searcher
+from search.syntax import QuerySyntaxError
 
 __all__ = [
     "Concept",
+    "Crop",
+    "Fusion",
+    "Grouping",
     "Hit",
     "Indexed",
     "Picture",
     "Query",
     "QueryPicture",
+    "QuerySyntaxError",
+    "Results",
     "Searcher",
+    "Sort",
     "Term",
     "Text",
+    "all_of",
     "clean_text",
+    "compose_query",
+    "concept_threshold",
+    "concept_vector",
+    "crop_picture",
     "load_picture",
+    "parse",
+    "parse_filter",
+    "print_filter",
+    "print_query",
+    "thumbnail",
+    "words_read",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -13,17 +14,23 @@ from encoders import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from encoders import Encoder
     from indexer import Filter
 
 # Far beyond any encoder's context (77 tokens of CLIP, 8,192 of the longest known): the rest is never read.
 MAX_TEXT_CHARACTERS = 50_000
 # The largest query file that is read into memory, bytes; a 200-megapixel RAW has about 250 MB.
 MAX_PICTURE_BYTES = 512 * 1024 * 1024
+# A decoder asked for this many pixels gives all that the file has.
+_FULL_SIZE = 1 << 20
+# No encoder's context ends within so few words (CLIP: 77 tokens; the built-in one: 48).
+_SHORTEST_CONTEXT = 12
 
 
 Fusion: TypeAlias = Literal["early", "late", "hybrid"]
 Sort: TypeAlias = Literal["score", "taken", "name", "size"]
 Grouping: TypeAlias = Literal["day", "folder", "burst", "near-duplicate"]
+Crop: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Picture:
     """
 
     source: str | Image.Image
-    crop: tuple[float, float, float, float] | None = None
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +146,23 @@ def clean_text(text: str) -> str:
 
 
 def load_picture(
-    source: bytes, *, min_side: int, stdin: IO[bytes] | None = None, offline: bool = False
+    source: bytes,
+    *,
+    min_side: int,
+    stdin: IO[bytes] | None = None,
+    offline: bool = False,
+    crop: Crop | None = None,
 ) -> QueryPicture:
-    """Return the picture that `source` names.
+    """Return the picture that `source` names, or the part of it that is meant.
 
     Args:
-        source: a path, an http(s) address, or `-` for stdin.
+        source: a path, an http(s) address, `-` for stdin, `clipboard:` for the clipboard.
         min_side: pixels of the short side that are needed; a larger picture may be decoded smaller.
         stdin: where `-` reads from.
         offline: refuse addresses.
+        crop: as in `Picture`; the picture is decoded at full size then, so that a small part stays sharp.
     Raises:
-        UsageError: it cannot be read or is no picture; the message is one line.
+        UsageError: it cannot be read, is no picture, or the crop lies outside of it; the message is one line.
     """
     scheme = source.partition(b"://")[0].lower() if b"://" in source else b""
     path = None
@@ -157,6 +170,14 @@ def load_picture(
         if stdin is None:
             raise UsageError("- reads a picture from standard input, and there is none")
         name, data = "standard input", _read_limited(stdin, "standard input")
+    elif source == b"clipboard:":
+        from search.clipboard import clipboard_picture
+
+        held = clipboard_picture()
+        if isinstance(held, str):
+            name, data, path = held, _read_file(held), os.fsencode(held)
+        else:
+            name, data = "the clipboard", held
     elif scheme in (b"http", b"https"):
         from search.fetch import fetch_picture
 
@@ -170,7 +191,74 @@ def load_picture(
             raise UsageError(f"{name}: only http and https addresses can be fetched")
         data = _read_file(name)
         path = os.path.abspath(source)  # not resolved: the index keeps names as the walk met them
-    return QueryPicture(_decode(data, name, min_side), path)
+    if crop is None:
+        return QueryPicture(_decode(data, name, min_side)[0], path)
+    image, size = _decode(data, name, _FULL_SIZE)
+    return QueryPicture(_cropped(image, crop, name, size), path)
+
+
+def load_part(picture: Picture, min_side: int) -> QueryPicture:
+    """Return the picture of a term, from memory, a file or a public address.
+
+    Raises:
+        UsageError: as `load_picture`.
+    """
+    if isinstance(picture.source, str):
+        return load_picture(os.fsencode(picture.source), min_side=min_side, crop=picture.crop)
+    return QueryPicture(crop_picture(picture.source, picture.crop) if picture.crop else picture.source)
+
+
+def crop_picture(image: Image.Image, crop: Crop, name: str = "the picture") -> Image.Image:
+    """Return the part of a picture that is meant, at least 1 x 1 pixel.
+
+    Args:
+        crop: as in `Picture`.
+        name: of the picture, for the message.
+    Raises:
+        UsageError: the part lies outside of it; the message says how large the picture is.
+    """
+    return _cropped(image, crop, name, image.size)
+
+
+def _cropped(image: Image.Image, crop: Crop, name: str, size: tuple[int, int]) -> Image.Image:
+    """`size` is that of the upright original, which may be larger than the decoded picture."""
+    width, height = size
+    x, y, across, down = crop
+    asked = ",".join(f"{number:.12g}" for number in crop)
+    if not all(map(math.isfinite, crop)) or across <= 0 or down <= 0:
+        raise UsageError(f"crop {asked}: it must be x,y,width,height, with a width and a height above 0")
+    if max(crop) > 1:  # pixels
+        x, across, y, down = x / width, across / width, y / height, down / height
+    # Fractions that were rounded, such as 0.333 + 0.667, may pass the edge by a hair.
+    if x < 0 or y < 0 or x + across > 1 + 1e-6 or y + down > 1 + 1e-6:
+        raise UsageError(
+            f"crop {asked} (x,y,width,height) lies outside of {name}, which has {width:,} x {height:,} pixels"
+        )
+    left = min(round(x * image.width), image.width - 1)
+    top = min(round(y * image.height), image.height - 1)
+    right = min(max(left + 1, round((x + across) * image.width)), image.width)
+    bottom = min(max(top + 1, round((y + down) * image.height)), image.height)
+    return image.crop((left, top, right, bottom))
+
+
+def words_read(text: str, encoder: Encoder) -> int | None:
+    """Return how many words of a sentence an encoder reads before its context is full; None: all of them.
+
+    An encoder does not say so: two other words in the place of the last one show whether it is read at all.
+    """
+    words = text.split()
+
+    def unread(start: int) -> bool:
+        both = encoder.encode_texts([" ".join([*words[:start], other]) for other in ("red", "blue")])
+        return bool(abs(both[0] - both[1]).max() < 1e-6)
+
+    if len(words) < _SHORTEST_CONTEXT or not unread(len(words) - 1):
+        return None
+    first, last = 0, len(words) - 1  # `last` is not read
+    while first < last:
+        middle = (first + last) // 2
+        first, last = (first, middle) if unread(middle) else (middle + 1, last)
+    return last
 
 
 def _read_file(name: str) -> bytes:
@@ -202,7 +290,8 @@ def _read_limited(file: IO[bytes], name: str) -> bytes:
     return data
 
 
-def _decode(data: bytes, name: str, min_side: int) -> Image.Image:
+def _decode(data: bytes, name: str, min_side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the whole picture, and (width, height) of the upright original."""
     from indexer import ImageError, decode
 
     try:
@@ -212,4 +301,4 @@ def _decode(data: bytes, name: str, min_side: int) -> Image.Image:
     # A panorama comes with tiles; the whole picture is the question.
     whole = [image for region, image in picture.frames if region is None]
     image: Image.Image = whole[0] if whole else picture.frames[0][1]
-    return image
+    return image, (picture.width, picture.height)

@@ -1,104 +1,60 @@
-"""`Searcher`: a sentence or a picture in, the nearest files out."""
+"""`Searcher`: a question in, the nearest files out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from encoders import EncoderError, EncoderMismatchError, UsageError
-from search.query import clean_text
+from encoders import EncoderMismatchError, UsageError
+from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
+from search.calibration import Calibration, Null
+from search.feedback import feedback_parts
+from search.fusion import join_texts, mmr
+from search.narrowing import Doorman, Found, anything, grouped, judged, labels_of, probable
+from search.query import Fusion, Picture, Query, Term, Text, load_part
+from search.ranking import Library, Question, Ranked
+from search.results import Hit, Results
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from encoders import Encoder
+    from indexer import Filter, Selection, Space
 
-Embedding = npt.NDArray[np.float32]
+DEFAULT_FUSION: Fusion = "hybrid"
+"""What a question without a wish gets; docs/fusion.md has the numbers."""
 
 # Frames asked for at first: room for videos and tiles, of which only the best frame counts, and for copies.
 _FIRST_FETCH = 64
 # Equal scores at the border are followed this far, so that the path decides and not the order of storage.
 _TIES = 4096
+# Hits that a knee, a group or a diverse choice is looked for among.
+_POOL = 200
+_HIGHEST_K = 1 << 16
 
 
-class Space(Protocol):
-    """The part of `indexer.Space` that is compared with the encoder."""
-
-    @property
-    def spec(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-
-
-class Neighbor(Protocol):
-    """One frame near a query."""
-
-    @property
-    def frame_id(self) -> int: ...
-    @property
-    def score(self) -> float: ...
-
-
-class OpenIndex(Protocol):
+class OpenIndex(Examples, Library, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
     @property
     def space(self) -> Space | None: ...
-
-    def nearest(self, query: Embedding, k: int) -> Sequence[Neighbor]:
-        """Return up to k frames, best first; fewer only when there are no more."""
-
-    def frames(self, frame_ids: Sequence[int]) -> dict[int, Any]:
-        """Return the files that each frame stands for: several when a picture has copies."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One file, by its best frame.
-
-    Attributes:
-        rank: 1 is the best.
-        score: cosine in [-1, 1], higher is closer.
-        path: absolute, as the file system has it.
-        timestamp_ms: where in a video; None for a still.
-        region: (x, y, width, height) as fractions of the upright picture when a part of it matched best.
-        width, height: pixels of the upright original.
-        taken_at: ISO 8601, without time zone unless the picture names one; None when it does not say.
-        iso: film speed.
-        rating: 0 to 5 stars, -1 for rejected; None when nobody rated it.
-        status: `ok`, or `partial` when only a part of the picture could be decoded.
-    """
-
-    rank: int
-    score: float
-    path: bytes
-    timestamp_ms: int | None
-    region: tuple[float, float, float, float] | None
-    width: int
-    height: int
-    format: str
-    size_bytes: int
-    taken_at: str | None
-    camera: str | None
-    lens: str | None
-    latitude: float | None
-    longitude: float | None
-    caption: str | None
-    keywords: tuple[str, ...]
-    iso: int | None
-    rating: int | None
-    status: str
-    file_id: int
-    frame_id: int
+    def select(self, where: Filter | None) -> Selection: ...
+    def frames(
+        self, frame_ids: Sequence[int], among: Selection | None = None
+    ) -> Mapping[int, Sequence[Any]]: ...
+    def sample(self, size: int = ...) -> Embedding: ...
+    def listed(
+        self, among: Selection, k: int, sort: Literal["taken", "name", "size"] = ...
+    ) -> Sequence[Any]: ...
 
 
-_FROM_RECORD = tuple(field.name for field in fields(Hit) if field.name not in ("rank", "score"))
+_FROM_RECORD = tuple(
+    field.name for field in fields(Hit) if field.name not in ("rank", "score", "probability", "group")
+)
 
 
 class Searcher:
@@ -107,34 +63,36 @@ class Searcher:
     Args:
         index: open for reading, not empty.
         encoder: must have the fingerprint of the index's space.
+        load: opens the pictures of a question; the default reads files and public addresses.
     Raises:
         EncoderMismatchError: the index was made with another encoder.
         UsageError: the index is empty.
     """
 
-    def __init__(self, index: OpenIndex, encoder: Encoder) -> None:
+    def __init__(self, index: OpenIndex, encoder: Encoder, *, load: Load = load_part) -> None:
         space = index.space
         if space is None:
             raise UsageError("the index is empty; fill it with: pixseek index FOLDER")
         if encoder.fingerprint != space.fingerprint or encoder.dim != space.dim:
             raise EncoderMismatchError(space.spec, space.fingerprint, encoder.spec, encoder.fingerprint)
-        self._index, self._encoder, self._dim = index, encoder, space.dim
+        self._index, self._encoder, self._load = index, encoder, load
+        self._calibration = Calibration.for_encoder(encoder)
 
     @property
     def image_size(self) -> int:
         """The side in pixels that a query picture needs at least."""
         return self._encoder.image_size
 
-    def search_text(self, text: str, k: int = 10) -> list[Hit]:
-        """Return up to k files that show what the sentence says, best first.
+    def search_text(self, text: str, k: int = 10) -> Results:
+        """Return up to k files that show what the sentence says, taken as it stands, best first.
 
         Raises:
             UsageError: the text is blank, or k is below 1.
             EncoderError: the encoder returned something that is no embedding.
         """
-        return self._search(self._embedding(self._encoder.encode_texts([clean_text(text)])), k)
+        return self.search(Query((Term(Text(text)),), k=k))
 
-    def search_image(self, image: Image.Image, k: int = 10, *, exclude: Collection[bytes] = ()) -> list[Hit]:
+    def search_image(self, image: Image.Image, k: int = 10, *, exclude: Collection[bytes] = ()) -> Results:
         """Return up to k files that look like the image, best first.
 
         Args:
@@ -144,53 +102,164 @@ class Searcher:
             UsageError: k is below 1.
             EncoderError: the encoder returned something that is no embedding.
         """
-        return self._search(self._embedding(self._encoder.encode_images([image])), k, frozenset(exclude))
+        return self.search(Query((Term(Picture(image)),), k=k, exclude=frozenset(exclude)))
 
-    def _embedding(self, rows: Embedding) -> Embedding:
-        rows = np.asarray(rows, dtype=np.float32)
-        if rows.shape != (1, self._dim):
-            raise EncoderError(
-                f"encoder {self._encoder.spec} returned shape {rows.shape} for one query instead of "
-                f"(1, {self._dim}); it is broken, choose another: pixseek encoders"
-            )
-        if not np.isfinite(rows).all() or abs(float(np.linalg.norm(rows)) - 1) > 1e-2:
-            raise EncoderError(
-                f"encoder {self._encoder.spec} returned an embedding that is not of unit length; "
-                "it is broken, choose another: pixseek encoders"
-            )
-        query: Embedding = rows[0]
-        return query
+    def search(self, query: Query) -> Results:
+        """Return up to `query.k` files that answer the question; why not more is in the result.
 
-    def _search(self, query: Embedding, k: int, exclude: frozenset[bytes] = frozenset()) -> list[Hit]:
-        if k < 1:
-            raise UsageError(f"k is {k}; it must be 1 or more")
-        fetch = max(_FIRST_FETCH, 2 * min(k, 1 << 16))
+        Raises:
+            UsageError: the question contradicts itself, or a picture, id or concept of it is not there.
+            EncoderError: the encoder returned something that is no embedding.
+        """
+        _refuse_nonsense(query)
+        among = self._index.select(query.where)
+        fusion = query.fusion or DEFAULT_FUSION
+        terms = query.terms if fusion == "late" else _joined(query.terms)
+        aims = aims_of(terms, self._index, self._encoder, self._load)
+        sample = self._index.sample()
+        unwanted = [aim for aim in aims if aim.excluded]
+        doorman = Doorman(self._index, self._calibration, unwanted, sample)
+        wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
+        if not wanted:
+            return self._listed(query, among, doorman)
+        question = Question.of(wanted, sample, fusion)
+        null = self._calibration.null(
+            question.vector, sample, question.kind, words=question.sentence, files=among.files
+        )
+        return self._ranked(query, among, question, null, doorman)
+
+    def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
+        liked, disliked = (
+            embeddings_of(file_ids, self._index, self._encoder.dim) for file_ids in (query.like, query.unlike)
+        )
+        vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+        return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
+
+    def _ranked(
+        self, query: Query, among: Selection, question: Question, null: Null, doorman: Doorman
+    ) -> Results:
+        # What is grouped, spread or cut at a knee is chosen from more than what is shown.
+        wide = query.group or query.diversity or query.auto_cut
+        wish = max(query.k, _POOL) if wide else query.k
+        fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
+        # An encoder of which only its own library is known cannot tell a library of one theme from junk.
+        of_text = self._calibration.absolute and (question.kind == "text" or bool(question.words))
         while True:
-            neighbors = self._index.nearest(query, fetch)
-            best = self._best_per_file(neighbors, exclude)
-            if len(neighbors) < fetch:
+            frames, exhausted = question.best_frames(self._index, fetch, among)
+            found = [
+                one
+                for one in self._best_per_file(frames, among)
+                if one.record.path not in query.exclude and one.record.file_id not in query.unlike
+            ]
+            admitted = judged(doorman.admit(found), null)
+            best = anything(admitted, null)
+            kept = probable(admitted, query, best, of_text=of_text)
+            groups = grouped(kept, labels_of(kept, query.group))
+            if exhausted or _runs_dry(admitted, kept):
                 break
             # A frame that was not fetched could still tie with the last hit and come before it by its path.
-            if len(best) >= k and (neighbors[-1].score < best[k - 1][0] or fetch >= 4 * k + _TIES):
+            settled = len(groups) >= wish and frames[-1].key < groups[wish - 1][0].key
+            if settled or (len(groups) >= wish and fetch >= 4 * wish + _TIES):
                 break
             fetch *= 4
-        return [
-            Hit(rank=rank, score=score, **{name: getattr(record, name) for name in _FROM_RECORD})
-            for rank, (score, record) in enumerate(best[:k], start=1)
-        ]
+        if query.diversity:
+            groups = self._spread(groups, query)
+        return Results(
+            query,
+            _hits(groups[: query.k], query.sort),
+            searched=among.total,
+            left=among.files,
+            excluded=len(doorman.turned_away),
+            cut=len(admitted) - len(kept),
+            best_probability=best,
+        )
 
-    def _best_per_file(
-        self, neighbors: Sequence[Neighbor], exclude: frozenset[bytes]
-    ) -> list[tuple[float, Any]]:
-        """Return (score, record) per file, best first; ties in the order of paths, then of frames."""
-        records = self._index.frames([neighbor.frame_id for neighbor in neighbors])
-        best: dict[int, tuple[float, Any]] = {}
-        for neighbor in neighbors:
-            # float32 sums differ in the last bits with the order of storage; six decimals do not.
-            score = max(-1.0, min(1.0, round(float(neighbor.score), 6)))
-            for record in records.get(neighbor.frame_id, ()):
+    def _listed(self, query: Query, among: Selection, doorman: Doorman) -> Results:
+        """Return the files that the conditions leave, unranked: newest first unless sorted otherwise."""
+        order = "taken" if query.sort == "score" else query.sort
+        fetch = max(_FIRST_FETCH, min(query.k, _HIGHEST_K))
+        while True:
+            records = self._index.listed(among, fetch, order)
+            found = doorman.admit(
+                [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
+            )
+            groups = grouped(found, labels_of(found, query.group))
+            if len(records) < fetch or len(groups) >= query.k:
+                break
+            fetch *= 4
+        hits = _hits(groups[: query.k], "score")
+        return Results(query, hits, among.total, among.files, excluded=len(doorman.turned_away))
+
+    def _best_per_file(self, frames: Sequence[Ranked], among: Selection) -> list[Found]:
+        """Return each file by its best frame, best first; ties in the order of paths, then of frames."""
+        records = self._index.frames([frame.frame_id for frame in frames], among)
+        best: dict[int, Found] = {}
+        for frame in frames:
+            score = max(-1.0, min(1.0, frame.score))
+            for record in records.get(frame.frame_id, ()):
                 known = best.get(record.file_id)
-                if known is None or (score, -record.frame_id) > (known[0], -known[1].frame_id):
-                    best[record.file_id] = (score, record)
-        found = [pair for pair in best.values() if pair[1].path not in exclude]
-        return sorted(found, key=lambda pair: (-pair[0], pair[1].path, pair[1].frame_id))
+                if known is None or (frame.key, -record.frame_id) > (known.key, -known.record.frame_id):
+                    best[record.file_id] = Found(frame.key, score, record, frame.written)
+        return sorted(best.values(), key=lambda one: (-one.key, one.record.path, one.record.frame_id))
+
+    def _spread(self, groups: list[list[Found]], query: Query) -> list[list[Found]]:
+        """Return the groups in an order that is relevant and varied, by their best pictures."""
+        pool = groups[: max(_POOL, 5 * min(query.k, _HIGHEST_K))]
+        vectors = self._index.vectors_of([group[0].record.frame_id for group in pool])
+        pool = [group for group in pool if group[0].record.frame_id in vectors]
+        if not pool:
+            return groups
+        embeddings = np.stack([vectors[group[0].record.frame_id] for group in pool])
+        keys = np.array([group[0].key for group in pool])
+        order = mmr(embeddings, keys, min(query.k, len(pool)), query.diversity)
+        return [pool[place] for place in order]
+
+
+def _runs_dry(admitted: Sequence[Found], kept: Sequence[Found]) -> bool:
+    """Return whether the whole second half of a list was cut, so that more of it would be, too."""
+    half = {one.record.file_id for one in admitted[len(admitted) // 2 :]}
+    return len(half) >= _FIRST_FETCH // 4 and half.isdisjoint(one.record.file_id for one in kept)
+
+
+def _refuse_nonsense(query: Query) -> None:
+    if query.k < 1:
+        raise UsageError(f"k is {query.k}; it must be 1 or more")
+    for term in query.terms:
+        if not math.isfinite(term.weight) or not term.weight:
+            raise UsageError(f"a weight is {term.weight}; it must be a number other than 0")
+    if both := set(query.like) & set(query.unlike):
+        raise UsageError(f"picture {min(both)} is both a good and a bad example; say one of them")
+    if query.min_probability is not None and not 0 <= query.min_probability <= 1:
+        raise UsageError(f"the least probability is {query.min_probability}; it must be between 0 and 1")
+    if not 0 <= query.diversity <= 1:
+        raise UsageError(f"diversity is {query.diversity}; it must be between 0 and 1")
+
+
+def _joined(terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms, texts that can be said in one sentence as one."""
+    texts = [term for term in terms if isinstance(term.part, Text) and not term.excluded]
+    others = [term for term in terms if not isinstance(term.part, Text) or term.excluded]
+    pairs = join_texts(
+        [term.part.words for term in texts if isinstance(term.part, Text)], [term.weight for term in texts]
+    )
+    return (*(Term(Text(words), weight) for words, weight in pairs), *others)
+
+
+def _hits(groups: Sequence[Sequence[Found]], sort: str) -> tuple[Hit, ...]:
+    """Return a hit per group, the rest of it behind; ranked as they come, then sorted."""
+    hits = []
+    for rank, (first, *behind) in enumerate(groups, start=1):
+        rest = tuple(_hit(one, rank) for one in behind)
+        hits.append(_hit(first, rank, rest))
+    if sort == "taken":  # newest first, undated last
+        hits.sort(key=lambda hit: hit.taken_at or "", reverse=True)
+    elif sort == "name":
+        hits.sort(key=lambda hit: hit.path)
+    elif sort == "size":
+        hits.sort(key=lambda hit: -hit.size_bytes)
+    return tuple(hits)
+
+
+def _hit(found: Found, rank: int, group: tuple[Hit, ...] = ()) -> Hit:
+    values = {name: getattr(found.record, name) for name in _FROM_RECORD}
+    return Hit(rank=rank, score=found.score, probability=found.probability, group=group, **values)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from encoders import UsageError
-from search import clean_text, load_picture
+from encoders import Embeddings, UsageError
+from search import clean_text, crop_picture, load_picture, words_read
 from search.query import MAX_TEXT_CHARACTERS
-from tests.conftest import draw
+from tests.conftest import ColorEncoder, draw
 
 
 @given(st.text(st.characters(codec=None), max_size=200))
@@ -104,3 +105,91 @@ def test_nothing_on_stdin_is_wrong_usage() -> None:
 def test_an_empty_name_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="empty name"):
         load_picture(b"", min_side=16)
+
+
+# --- a part of a picture
+
+
+@pytest.fixture
+def quarters(tmp_path: Path) -> Path:
+    """A picture of 400 x 200 pixels: red left, blue right."""
+    image = Image.new("RGB", (400, 200), "red")
+    image.paste("blue", (200, 0, 400, 200))
+    image.save(tmp_path / "quarters.png")
+    return tmp_path / "quarters.png"
+
+
+@pytest.mark.parametrize(
+    "crop", [(200, 0, 200, 200), (0.5, 0, 0.5, 1), (210.4, 10, 50, 50.6), (399, 199, 1, 1)]
+)
+def test_a_crop_is_pixels_or_fractions(quarters: Path, crop: tuple[float, float, float, float]) -> None:
+    part = load_picture(os.fsencode(quarters), min_side=16, crop=crop).image
+    assert part.getcolors() == [(part.width * part.height, (0, 0, 255))]
+
+
+def test_a_crop_is_of_the_upright_picture_and_sharp(tmp_path: Path) -> None:
+    image = Image.effect_noise((1600, 1200), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    query = load_picture(os.fsencode(tmp_path / "a.jpg"), min_side=16, crop=(100, 300, 64, 48))
+    assert query.image.size == (64, 48)
+    upright = Image.open(tmp_path / "a.jpg").transpose(Image.Transpose.ROTATE_270)
+    assert upright.size == (1200, 1600)
+    assert query.image.tobytes() == upright.crop((100, 300, 164, 348)).tobytes()
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        (300, 0, 200, 10),
+        (-1, 0, 20, 20),
+        (0.6, 0, 0.5, 0.5),
+        (0, 0, 401, 10),
+        (0, 150, 10, 51),
+        (5000, 0, 9, 9),
+    ],
+)
+def test_a_crop_outside_says_how_large_the_picture_is(
+    quarters: Path, crop: tuple[float, float, float, float]
+) -> None:
+    with pytest.raises(UsageError, match="400 x 200 pixels"):
+        load_picture(os.fsencode(quarters), min_side=16, crop=crop)
+
+
+@pytest.mark.parametrize(
+    "crop", [(0, 0, 0, 10), (0, 0, 10, -1), (float("nan"), 0, 1, 1), (0, 0, float("inf"), 1)]
+)
+def test_a_crop_without_a_size_is_wrong_usage(
+    quarters: Path, crop: tuple[float, float, float, float]
+) -> None:
+    with pytest.raises(UsageError, match="x,y,width,height"):
+        load_picture(os.fsencode(quarters), min_side=16, crop=crop)
+
+
+@given(st.tuples(*[st.floats(allow_nan=True, width=32)] * 4))
+def test_any_crop_gives_a_part_or_is_wrong_usage(crop: tuple[float, float, float, float]) -> None:
+    try:
+        part = crop_picture(Image.new("RGB", (40, 30)), crop)
+    except UsageError:
+        return
+    assert 1 <= part.width <= 40
+    assert 1 <= part.height <= 30
+
+
+# --- how much of a sentence is read
+
+
+class FirstWords(ColorEncoder):
+    """Reads seventeen words and no more."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        return super().encode_texts([" ".join(text.split()[:17]) for text in texts])
+
+
+def test_a_cut_sentence_is_known_by_the_words_that_were_read() -> None:
+    assert words_read("word " * 500, FirstWords()) == 17
+    assert words_read("word " * 18, FirstWords()) == 17
+    assert words_read("word " * 17, FirstWords()) is None
+    assert words_read("word " * 500, ColorEncoder()) is None
+    assert words_read("a red dog", FirstWords()) is None

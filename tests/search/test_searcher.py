@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from encoders import EncoderError, EncoderMismatchError, UsageError
-from indexer import FrameRecord, Neighbor, Space
+from indexer import FrameRecord, Neighbor, Selection, Space
 from search import Searcher
 from tests.conftest import COLORS, ColorEncoder
 
@@ -39,12 +39,25 @@ class ListIndex:
             return None
         return Space(1, self.encoder.spec, self.encoder.fingerprint, self.encoder.dim, 16)
 
-    def nearest(self, query: Any, k: int) -> list[Neighbor]:
+    def select(self, where: Any) -> Selection:
+        files = len({record.file_id for _, records in self.stored.values() for record in records})
+        return Selection(files, files)
+
+    def sample(self, size: int = 4096) -> Any:
+        return np.stack([vector for vector, _ in self.stored.values()])
+
+    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Any]:
+        return {number: self.stored[number][0] for number in frame_ids}
+
+    def matching_words(self, words: str, k: int, among: Any = None) -> list[Any]:
+        return []
+
+    def nearest(self, query: Any, k: int, among: Any = None) -> list[Neighbor]:
         self.fetched = k
         scored = [Neighbor(number, float(vector @ query)) for number, (vector, _) in self.stored.items()]
         return sorted(scored, key=lambda neighbor: -neighbor.score)[:k]
 
-    def frames(self, frame_ids: Sequence[int]) -> dict[int, list[FrameRecord]]:
+    def frames(self, frame_ids: Sequence[int], among: Any = None) -> dict[int, list[FrameRecord]]:
         return {number: self.stored[number][1] for number in frame_ids}
 
 

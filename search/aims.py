@@ -1,0 +1,126 @@
+"""The terms of a question as embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import EncoderError, UsageError
+from search.query import Concept, Indexed, Picture, QueryPicture, Term, Text, clean_text
+
+if TYPE_CHECKING:
+    from encoders import Encoder
+
+Embedding: TypeAlias = npt.NDArray[np.float32]
+Kind: TypeAlias = Literal["text", "image"]
+Load: TypeAlias = Callable[[Picture, int], QueryPicture]
+"""From a term's picture and the pixels its short side needs to the picture itself."""
+
+
+class Examples(Protocol):
+    """The part of `indexer.Index` that knows pictures and concepts by name."""
+
+    def whole_frames(self, file_ids: Sequence[int]) -> dict[int, int]: ...
+    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
+    def concept(self, name: str) -> Any | None: ...
+    def concepts(self) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One term: where it points.
+
+    Attributes:
+        vector: (dim,) float32, unit L2 norm.
+        kind: the tower it came from; a concept is made of pictures.
+        weight, excluded: as in `Term`.
+        words: the text, None for what is not one.
+    """
+
+    vector: Embedding
+    kind: Kind
+    weight: float
+    excluded: bool = False
+    words: str | None = None
+
+
+def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load) -> list[Aim]:
+    """Return an aim per term, in their order; all texts go through the encoder in one batch.
+
+    Raises:
+        UsageError: a text is blank, a picture cannot be read, an id or a concept is not there.
+        EncoderError: the encoder returned something that is no embedding.
+    """
+    words = [clean_text(term.part.words) for term in terms if isinstance(term.part, Text)]
+    texts = iter(
+        zip(words, checked(encoder.encode_texts(words), encoder, len(words)), strict=True) if words else ()
+    )
+    aims = []
+    for term in terms:
+        kind: Kind = "image"
+        text = None
+        if isinstance(term.part, Text):
+            kind, (text, vector) = "text", next(texts)
+        elif isinstance(term.part, Picture):
+            image = load(term.part, encoder.image_size).image
+            vector = checked(encoder.encode_images([image]), encoder, 1)[0]
+        elif isinstance(term.part, Indexed):
+            vector = embeddings_of([term.part.file_id], index, encoder.dim)[0]
+        else:
+            vector = _concept(term.part, index)
+        aims.append(Aim(vector, kind, term.weight, term.excluded, text))
+    return aims
+
+
+def embeddings_of(file_ids: Sequence[int], index: Examples, dim: int) -> Embedding:
+    """Return (n, dim) float32, the embeddings of whole pictures of the index.
+
+    Raises:
+        UsageError: the index has no such picture.
+    """
+    if not file_ids:
+        return np.empty((0, dim), np.float32)
+    frames = index.whole_frames(file_ids)
+    vectors = index.vectors_of(list(frames.values()))
+    for file_id in file_ids:
+        if frames.get(file_id) not in vectors:
+            raise UsageError(
+                f"no picture with id {file_id} in the index; pixseek search ... --json shows ids"
+            )
+    return np.stack([vectors[frames[file_id]] for file_id in file_ids])
+
+
+def checked(rows: npt.ArrayLike, encoder: Encoder, count: int) -> Embedding:
+    """Return what an encoder gave as (count, dim) float32.
+
+    Raises:
+        EncoderError: the shape is another, or a row is not finite and of unit length.
+    """
+    vectors = np.asarray(rows, dtype=np.float32)
+    if vectors.shape != (count, encoder.dim):
+        raise EncoderError(
+            f"encoder {encoder.spec} returned shape {vectors.shape} for {count} queries instead of "
+            f"({count}, {encoder.dim}); it is broken, choose another: pixseek encoders"
+        )
+    if not np.isfinite(vectors).all() or (abs(np.linalg.norm(vectors, axis=1) - 1) > 1e-2).any():
+        raise EncoderError(
+            f"encoder {encoder.spec} returned an embedding that is not of unit length; "
+            "it is broken, choose another: pixseek encoders"
+        )
+    return vectors
+
+
+def _concept(concept: Concept, index: Examples) -> Embedding:
+    known = index.concept(concept.name)
+    if known is None:
+        names = ", ".join(sorted(one.name for one in index.concepts())) or "none yet"
+        raise UsageError(
+            f"no concept called {concept.name}; known: {names}; "
+            f"to make it: pixseek concept add {concept.name} EXAMPLE.jpg..."
+        )
+    vector: Embedding = known.vector
+    return vector

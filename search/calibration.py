@@ -1,0 +1,260 @@
+"""Scores as probabilities: that a picture matches, that anything here does, where to cut (docs/scores.md).
+
+A cosine alone means little: 0.4 is a good match for "car" and a poor one for "a photo of a rooster". Three
+things put it into place: what the encoder's cosines are worth (`encoders/weights/builtin/calibration.json`,
+or a measurement by a bank of phrases for any other encoder), what kind of question it is (a sentence, a
+picture), and the person's own library. All of it is folded into one logistic per question, a `Null`.
+
+Source: Platt 1999, "Probabilistic outputs for support vector machines". Negations are in `negation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import Embeddings
+
+if TYPE_CHECKING:
+    from encoders import Encoder
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Kind: TypeAlias = Literal["text", "image", "mixed"]
+
+NOTHING = 0.2
+"""`Null.anything` below this means that nothing in the library probably matches."""
+_SHORT, _LONG = 4, 8
+"""Words of a phrase that names a thing, and of a sentence that describes a scene."""
+_ENOUGH_PICTURES = 24
+"""Pictures that the spread of a question's own scores is believed from; fewer lean on the usual spread."""
+_LOGIT = 30.0
+"""Logits beyond this are 0 or 1 in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A logit that is linear in what is known of a hit; each field is a weight.
+
+    Attributes:
+        score: of the standardised score.
+        long: of how much of a sentence the question is, 0 to 1 (`sentence_share`).
+        score_long: of their product: a long sentence is rarely right in all it says, however well it scores.
+        scene: of how much the library shows scenes rather than single things; for short questions only.
+        size: of the natural logarithm of the number of pictures.
+    """
+
+    offset: float
+    score: float
+    long: float = 0.0
+    score_long: float = 0.0
+    scene: float = 0.0
+    size: float = 0.0
+
+    def line(self, long: float, scene: float, count: int) -> tuple[float, float]:
+        """Return (slope, offset) of the logit in the score alone; the slope is never below 0."""
+        short = 1.0 - long
+        offset = self.offset + self.long * long + self.scene * scene * short
+        return max(0.0, self.score + self.score_long * long), offset + self.size * math.log(max(1, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What a score is worth for one question in one library.
+
+    Attributes:
+        slope, offset: of the logit that a picture matches, in the score.
+        any_slope, any_offset: of the logit that anything matches, in the best score.
+        sense: probability that the question means anything to the encoder; 1 for pictures.
+    """
+
+    slope: float
+    offset: float
+    any_slope: float
+    any_offset: float
+    sense: float = 1.0
+
+    def probabilities(self, scores: npt.ArrayLike) -> Floats:
+        """Return (n,) float32 in [0, 1]: how probably each picture matches; rises with the score.
+
+        Args:
+            scores: (n,) cosines; one that is not a number has probability 0.
+        """
+        return _sigmoid(self.slope * _clean(scores) + self.offset, self.sense)
+
+    def anything(self, scores: npt.ArrayLike) -> float:
+        """Return in [0, 1] how probably anything matches, given the scores of the best hits; 0 for none."""
+        known = _clean(scores)
+        if not known.size:
+            return 0.0
+        best = float(known.max())
+        alone = float(self.probabilities([best])[0])
+        return max(alone, float(_sigmoid(np.array([self.any_slope * best + self.any_offset]), self.sense)[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """A direction between what people say of pictures and what nobody means (`asdf qwer`).
+
+    Attributes:
+        direction: (dim,) float32.
+        slope, offset: of the logit, in the embedding's product with it.
+    """
+
+    direction: Embeddings
+    slope: float
+    offset: float
+
+    def probability(self, query: Embeddings) -> float:
+        """Return in [0, 1] how probably a text's (dim,) embedding means something."""
+        along = float(query.astype(np.float64) @ self.direction.astype(np.float64))
+        return float(_sigmoid(np.array([self.slope * along + self.offset]))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an encoder's cosines are worth.
+
+    Attributes:
+        curves: by kind of question, for a hit and for the best hit: `text`, `text_any`, `image` ...
+        sense: None where texts that mean nothing cannot be told from others.
+        scene: (dim,) float32, the direction in which libraries of scenes lie; None: not known.
+        absolute: the curves take cosines; else standard deviations above the library.
+    """
+
+    curves: Mapping[str, Curve]
+    sense: Sense | None = None
+    scene: Embeddings | None = None
+    absolute: bool = False
+
+    @classmethod
+    def for_encoder(cls, encoder: Encoder) -> Calibration:
+        """Return the calibration that came with the encoder, or the general one."""
+        record = getattr(encoder, "calibration", None)
+        return cls.from_record(record) if record else cls(GENERAL)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Calibration:
+        """Return what a calibration.json holds."""
+        sense, scene = record.get("sense"), record.get("scene")
+        return cls(
+            {name: Curve(**curve) for name, curve in record["curves"].items()},
+            Sense(np.array(sense["direction"], np.float32), float(sense["slope"]), float(sense["offset"]))
+            if sense
+            else None,
+            np.array(scene, np.float32) if scene else None,
+            True,
+        )
+
+    def null(
+        self,
+        query: Embeddings,
+        sample: Embeddings,
+        kind: Kind = "text",
+        *,
+        words: str | None = None,
+        files: int | None = None,
+    ) -> Null:
+        """Return what scores of this question are worth in this library.
+
+        Args:
+            query: (dim,) unit L2 norm.
+            sample: (n, dim) unit embeddings spread over the library; n may be 0.
+            kind: `text` and `image` for what one tower returned; `mixed` for anything composed.
+            words: the text, when it is one.
+            files: how many pictures are searched; None: as many as the sample has.
+        """
+        long = sentence_share(words) if words is not None else 0.0
+        scene = float((sample @ self.scene).mean()) if self.scene is not None and len(sample) else 0.0
+        count = max(len(sample), files or 0)
+        if kind == "mixed" or not self.absolute:
+            curves: Mapping[str, Curve] = GENERAL
+            centre, spread = _background(query, sample)
+        else:
+            curves, centre, spread = self.curves, 0.0, 1.0
+        slope, offset = curves[kind].line(long, scene, count)
+        any_slope, any_offset = curves[f"{kind}_any"].line(long, scene, count)
+        sense = self.sense.probability(query) if self.sense is not None and kind == "text" else 1.0
+        return Null(
+            slope / spread,
+            offset - slope * centre / spread,
+            any_slope / spread,
+            any_offset - any_slope * centre / spread,
+            sense,
+        )
+
+    def shows(
+        self,
+        query: Embeddings,
+        embeddings: Embeddings,
+        sample: Embeddings,
+        kind: Kind = "text",
+        *,
+        words: str | None = None,
+    ) -> Floats:
+        """Return (n,) float32 in [0, 1]: how probably each picture shows it; what a hard negation asks.
+
+        Args:
+            query: (dim,) unit L2 norm.
+            embeddings: (n, dim) unit L2 norm.
+        """
+        return self.null(query, sample, kind, words=words).probabilities(embeddings @ query)
+
+
+GENERAL: Mapping[str, Curve] = {
+    "text": Curve(-6.0, 1.6),
+    "text_any": Curve(-2.0, 1.3, size=-0.35),
+    "image": Curve(-5.0, 1.6),
+    "image_any": Curve(-2.0, 1.3, size=-0.35),
+    "mixed": Curve(-6.0, 1.6),
+    "mixed_any": Curve(-2.0, 1.3, size=-0.35),
+}
+"""For any encoder: curves in standard deviations above the person's own library."""
+
+
+def sentence_share(words: str) -> float:
+    """Return 0 for a phrase of up to 4 words, 1 for a sentence of 8 and more, between them in between."""
+    # A character of a script without spaces counts as half a word.
+    count = len(words.split()) + sum(character > "⺀" for character in words) / 2
+    return min(1.0, max(0.0, (count - _SHORT) / (_LONG - _SHORT)))
+
+
+def auto_cut(probabilities: npt.ArrayLike) -> int:
+    """Return how many of the best hits to keep: those before the largest fall of the probability.
+
+    Args:
+        probabilities: (n,) descending. Returns 0 when not even the first one is probable.
+    """
+    known = np.asarray(probabilities, np.float64)
+    known = np.where(np.isfinite(known), known, 0.0)
+    return int(np.count_nonzero(known >= max(0.5 * known[0], NOTHING))) if known.size else 0
+
+
+def _background(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
+    """Return (centre, spread) of the question's scores over the library, true matches kept out."""
+    scores = np.sort((sample @ query).astype(np.float64))
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return 0.0, 1.0
+    centre = float(np.median(scores))
+    # The lower half is mirrored: matches lie above the middle and would widen the spread.
+    low = scores[: (len(scores) + 1) // 2] - centre
+    spread = math.sqrt(float((low**2).mean())) if len(low) else 0.0
+    count = len(scores)
+    usual = 0.1 * math.sqrt(max(1e-6, 1 - centre**2))
+    spread = math.sqrt((count * spread**2 + _ENOUGH_PICTURES * usual**2 / 4) / (count + _ENOUGH_PICTURES / 4))
+    return centre, max(spread, 1e-4)
+
+
+def _clean(scores: npt.ArrayLike | Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return scores as float64; what is not a number is the lowest there is."""
+    return np.nan_to_num(np.asarray(scores, np.float64).reshape(-1), nan=-np.inf, neginf=-1.0, posinf=1.0)
+
+
+def _sigmoid(logit: npt.NDArray[np.float64], sense: float = 1.0) -> Floats:
+    bounded = np.clip(logit, -_LOGIT, _LOGIT)
+    return (sense / (1.0 + np.exp(-bounded))).astype(np.float32)

@@ -1,0 +1,134 @@
+"""A question beside one library: its parts, and the frames that rank highest for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from search.aims import Aim, Embedding
+from search.fusion import Ints, Parts, fuse_late, fuse_words
+from search.query import Fusion
+
+if TYPE_CHECKING:
+    from indexer import Neighbor, Selection
+
+# Files whose words match that are looked at beside the nearest ones.
+_WORD_HITS = 1000
+
+
+class Library(Protocol):
+    """The part of `indexer.Index` that ranks."""
+
+    def nearest(self, query: Embedding, k: int, among: Selection | None = None) -> Sequence[Neighbor]: ...
+    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
+    def matching_words(self, words: str, k: int, among: Selection | None = None) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A frame.
+
+    Attributes:
+        key: what ranks it, higher first.
+        score: its cosine to the whole question.
+        written: all words of the question stand in its caption, keywords or names.
+    """
+
+    frame_id: int
+    key: float
+    score: float
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is wanted, excluded parts apart.
+
+    Attributes:
+        parts: the wanted ones beside a sample of the library.
+        vector: (dim,) float32, unit: all parts in one.
+        kind: what `vector` was made from, for the calibration.
+        fusion: how the parts become one ranking.
+        words: what is looked for in captions, keywords and names, for `hybrid`; "" for nothing.
+        sentence: the text that `vector` is made from, None where it is more than one text.
+    """
+
+    parts: Parts
+    vector: Embedding
+    kind: Literal["text", "image", "mixed"]
+    fusion: Fusion
+    words: str
+    sentence: str | None = None
+
+    @classmethod
+    def of(cls, aims: Sequence[Aim], sample: Embedding, fusion: Fusion) -> Question:
+        """Return the question of one or more wanted aims.
+
+        Raises:
+            UsageError: the parts cancel out.
+        """
+        vectors = np.stack([aim.vector for aim in aims])
+        parts = Parts.of(vectors, [aim.weight for aim in aims], [aim.kind for aim in aims], sample)
+        words = " ".join(aim.words for aim in aims if aim.words and aim.weight > 0)
+        if len(aims) > 1:
+            return cls(parts, parts.composed(), "mixed", fusion, words)
+        (aim,) = aims
+        kind: Literal["text", "image", "mixed"] = aim.kind if aim.weight > 0 else "mixed"
+        return cls(parts, parts.composed(), kind, fusion, words, aim.words)
+
+    def best_frames(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
+        """Return (the `count` best frames of the library, best first; whether these are all there are)."""
+        if self.fusion == "late" and len(self.parts.vectors) > 1:
+            return self._late(index, count, among)
+        if self.fusion == "hybrid" and self.words:
+            return self._hybrid(index, count, among)
+        near = index.nearest(self.vector, count, among)
+        return [Ranked(one.frame_id, *(_even(one.score),) * 2) for one in near], len(near) < count
+
+    def _late(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
+        def nearest(probe: Embedding, k: int) -> tuple[Ints, Embedding]:
+            near = index.nearest(probe, k, among)
+            return (
+                np.array([one.frame_id for one in near], np.int64),
+                np.array([one.score for one in near], np.float32),
+            )
+
+        dim = len(self.vector)
+        ids, keys = fuse_late(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), count)
+        scores = _embeddings(index, ids, dim) @ self.vector
+        ranked = [
+            Ranked(int(number), _even(key), _even(score))
+            for number, key, score in zip(ids, keys, scores, strict=True)
+        ]
+        return ranked[:count], len(ids) < count
+
+    def _hybrid(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
+        words = {one.frame_id: one for one in index.matching_words(self.words, max(count, _WORD_HITS), among)}
+        near = index.nearest(self.vector, count, among)
+        ids = np.array(sorted({one.frame_id for one in near} | words.keys()), np.int64)
+        embeddings = _embeddings(index, ids, len(self.vector))
+        bm25 = np.array([words[int(n)].score if int(n) in words else 0.0 for n in ids])
+        written = np.array([int(n) in words and bool(words[int(n)].complete) for n in ids], bool)
+        keys = fuse_words(self.parts.early(embeddings), bm25, written)
+        scores = embeddings @ self.vector
+        ranked = [
+            Ranked(int(number), _even(key), _even(score), bool(complete))
+            for number, key, score, complete in zip(ids, keys, scores, written, strict=True)
+        ]
+        ranked.sort(key=lambda one: (-one.key, one.frame_id))
+        return (ranked, True) if len(near) < count else (ranked[:count], False)
+
+
+def _embeddings(index: Library, ids: Ints, dim: int) -> Embedding:
+    """Return (n, dim) in the order of ids; a row of zeros where the catalog's is damaged or missing."""
+    vectors = index.vectors_of(ids.tolist())
+    nothing = np.zeros(dim, np.float32)
+    return np.stack([vectors.get(number, nothing) for number in ids.tolist()] or [nothing])[: len(ids)]
+
+
+def _even(number: float) -> float:
+    """float32 sums differ in the last bits with the order of storage; six decimals do not."""
+    return round(float(number), 6)
