@@ -21,6 +21,16 @@ ROOT_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root writes where nobo
 @pytest.fixture
 def twins(pixseek: Pixseek) -> Pixseek:
     """pixseek with an original, its exact copy, a small version with words beside it, and another picture."""
+    return fill(pixseek)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Pixseek:
+    """The same for all tests that only read."""
+    return fill(Pixseek(tmp_path_factory.mktemp("still")))
+
+
+def fill(pixseek: Pixseek) -> Pixseek:
     folder = pixseek.photos
     save(scene(1, (640, 480)), folder / "original.jpg", quality=92)
     (folder / "sub").mkdir()
@@ -48,9 +58,9 @@ def trash_of(pixseek: Pixseek) -> Path:
     return Path(pixseek.environ["XDG_DATA_HOME"]) / "Trash"
 
 
-def test_plan_is_shown_and_changes_nothing(twins: Pixseek) -> None:
-    before = sorted((path, path.stat().st_mtime_ns) for path in twins.photos.rglob("*"))
-    done = twins("duplicates")
+def test_plan_is_shown_and_changes_nothing(still: Pixseek) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in still.photos.rglob("*"))
+    done = still("duplicates")
     lines = [line.split(b"\t") for line in done.stdout.splitlines() if line]
     assert [(line[0], os.path.basename(line[1])) for line in lines] == [
         (b"keep", b"original.jpg"),
@@ -60,27 +70,27 @@ def test_plan_is_shown_and_changes_nothing(twins: Pixseek) -> None:
     assert b"with small.jpg.xmp" in lines[2][2]
     assert b"2 files could go" in done.stderr
     assert b"--apply trash" in done.stderr
-    assert sorted((path, path.stat().st_mtime_ns) for path in twins.photos.rglob("*")) == before
+    assert sorted((path, path.stat().st_mtime_ns) for path in still.photos.rglob("*")) == before
 
 
-def test_json_and_paths_say_the_same(twins: Pixseek) -> None:
-    document = plan(twins)
+def test_json_and_paths_say_the_same(still: Pixseek) -> None:
+    document = plan(still)
     assert (document["count"], document["removable_files"]) == (1, 2)
     (group,) = document["groups"]
     assert group["kind"] == "near"
     assert [member["relation"] for member in group["members"]] == ["exact", "near"]
     paths = [member["path"].encode() for member in group["members"]]
-    assert twins("duplicates", "-0").stdout == b"".join(path + b"\0" for path in paths)
-    assert twins("duplicates", "--paths-only").stdout.split() == paths
+    assert still("duplicates", "-0").stdout == b"".join(path + b"\0" for path in paths)
+    assert still("duplicates", "--paths-only").stdout.split() == paths
     assert document["removable_bytes"] == sum(os.stat(path).st_size for path in paths)
 
 
-def test_kinds_and_folders_narrow_the_plan(twins: Pixseek) -> None:
-    assert plan(twins, "--kind", "exact")["removable_files"] == 1
-    assert plan(twins, "--kind", "near")["removable_files"] == 1
-    assert plan(twins, "--kind", "burst")["count"] == 0
-    assert plan(twins, "--in", twins.photos / "sub")["removable_files"] == 1
-    with_reference = plan(twins, "--reference", twins.photos / "sub")
+def test_kinds_and_folders_narrow_the_plan(still: Pixseek) -> None:
+    assert plan(still, "--kind", "exact")["removable_files"] == 1
+    assert plan(still, "--kind", "near")["removable_files"] == 1
+    assert plan(still, "--kind", "burst")["count"] == 0
+    assert plan(still, "--in", still.photos / "sub")["removable_files"] == 1
+    with_reference = plan(still, "--reference", still.photos / "sub")
     assert [(m["action"], m["why"]) for m in with_reference["groups"][0]["members"]] == [
         ("remove", None),
         ("keep", "in a reference folder"),
@@ -102,8 +112,8 @@ def test_kinds_and_folders_narrow_the_plan(twins: Pixseek) -> None:
         ("--keep-both", "a.jpg", "b.jpg"),
     ],
 )
-def test_wrong_usage_ends_in_one_line(twins: Pixseek, arguments: tuple[str, ...]) -> None:
-    done = twins("duplicates", *arguments, exits=2)
+def test_wrong_usage_ends_in_one_line(still: Pixseek, arguments: tuple[str, ...]) -> None:
+    done = still("duplicates", *arguments, exits=2)
     assert done.stdout == b""
     assert len(done.stderr.splitlines()) == 1
 

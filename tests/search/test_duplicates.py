@@ -14,8 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from indexer import Copies, FileCopy, FrameRecord, Index, Look, save_verdicts
-from search import Duplicates, KeepRule, find_duplicates, group_hits
-from search import likeness
+from search import Duplicates, KeepRule, find_duplicates, group_hits, likeness
 from tests.scenes import page, save, scene
 
 Make = Callable[..., Path]
