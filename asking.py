@@ -42,6 +42,7 @@ from choices import (
 )
 from delivery import Delivery
 from questions import (
+    STDIN_TWICE,
     asked,
     crop_box,
     file_ids,
@@ -156,6 +157,8 @@ def search(
         symlink=symlink,
         open_them=open_them,
     )
+    if text == ["-"] and "-" in (images or ()):
+        raise UsageError(STDIN_TWICE)
     query = asked(
         _typed(text),
         images=images or (),
@@ -330,8 +333,10 @@ def _loaded(
     from encoders import UsageError
     from search import Indexed, Picture, load_picture
 
+    pictures = [term.part.source for term in query.terms if isinstance(term.part, Picture)]
+    if pictures.count("-") > 1:
+        raise UsageError(STDIN_TWICE)
     terms, own = [], set(query.exclude)
-    from_stdin = 0
     for term in query.terms:
         part = term.part
         if isinstance(part, Indexed) and (crop or exclude_self):
@@ -339,9 +344,6 @@ def _loaded(
             own.add(path)
             part = Picture(os.fsdecode(path), crop) if crop else part
         if isinstance(part, Picture) and isinstance(part.source, str):
-            from_stdin += part.source == "-"
-            if from_stdin > 1:
-                raise UsageError("- is standard input, which can be read once; name the other pictures")
             with terminal.libraries_muted():
                 loaded = load_picture(
                     os.fsencode(part.source),

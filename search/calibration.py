@@ -87,7 +87,7 @@ class Null:
         return _sigmoid(self.slope * _clean(scores) + self.offset, self.sense)
 
     def anything(self, scores: npt.ArrayLike) -> float:
-        """Return in [0, 1] how probably anything matches, given the scores of the best hits; 0 without any."""
+        """Return in [0, 1] how probably anything matches, given the scores of the best hits; 0 for none."""
         known = _clean(scores)
         if not known.size:
             return 0.0

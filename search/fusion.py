@@ -38,8 +38,9 @@ _MEAN_WEIGHT = 8.0
 """Pictures of a sample whose mean is believed half."""
 _USUAL_SPREAD, _USUAL_COUNT = 0.1, 8
 """Standard deviation of cosines that a small library is believed to have; how many pictures that weighs."""
-WORD_WEIGHT, _MOST_WORDS = 0.1, 3.0
-"""Standard deviations that one unit of bm25 is worth in `hybrid`, and the most that words can add."""
+WORD_WEIGHT, _MOST_WORDS, ALL_WORDS = 0.1, 3.0, 3.0
+"""Standard deviations that one unit of bm25 is worth in `hybrid`, the most that words can add so, and what a
+picture gets where all the words stand: a name that no encoder knows (`Fido`) must come first."""
 _MOST_CANDIDATES = 1 << 14
 """Pictures that a probe of `fuse_late` brings at most."""
 JOINED_WORDS = 20
@@ -219,15 +220,16 @@ def fuse_late(
         count *= 4
 
 
-def fuse_words(standing: Floats, words: Floats) -> Floats:
+def fuse_words(standing: Floats, words: Floats, complete: npt.NDArray[np.bool_] | None = None) -> Floats:
     """Return (n,) relevance: `standing` plus what full-text hits are worth.
 
     Args:
         standing: (n,) `Parts.early` or `Parts.late`, or standard deviations of one part.
         words: (n,) bm25 of the picture's words, higher is better; 0 where none matched.
+        complete: (n,) whether all the words are there; None: nowhere.
     """
     total: Floats = standing + np.minimum(WORD_WEIGHT * np.maximum(words, 0.0), _MOST_WORDS)
-    return total
+    return total if complete is None else total + ALL_WORDS * complete
 
 
 def reciprocal_ranks(
