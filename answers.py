@@ -187,16 +187,19 @@ def reasons(results: Results, opened: Index) -> list[str]:
     lines = []
     if results.excluded:
         names = " and ".join(_named(term) for term in query.terms if term.excluded)
-        lines.append(
-            f"{names} removed all {results.excluded:,} that were near; without it there would be some"
-        )
+        every = "" if results.cut else "all "
+        lines.append(f"{names} removed {every}{terminal.count(results.excluded, 'picture')}")
     if results.cut:
-        sure = percent(results.best_probability)
-        what = "nothing in this library" if query.where is None else f"none of the {results.left:,} left"
-        lines.append(
-            f"{what} probably matches {_asked_for(query)}{f' (best: {sure})' if sure else ''}; "
-            "to see the nearest anyway: --min-probability 0"
-        )
+        place = "nothing in this library" if query.where is None else f"none of the {results.left:,} left"
+        asked = _asked_for(query)
+        if query.min_probability:
+            lines.append(f"{place} matches {asked} with {percent(query.min_probability)} or more")
+        else:
+            sure = percent(results.best_probability)
+            lines.append(
+                f"{place} probably matches {asked}{f' (best: {sure})' if sure else ''}; "
+                "to see the nearest anyway: --min-probability 0"
+            )
     return lines or ["nothing else there"]
 
 
