@@ -29,6 +29,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 # Spreadsheets take a cell that begins so for a formula, and these come from inside the pictures.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Conditions that are tried one by one to say which one leaves nothing; each is a query or two.
+_TRIED = 12
 _WRITTEN_BY_STRANGERS = frozenset({"camera", "lens", "caption", "keywords"})
 
 
@@ -210,7 +212,7 @@ def _filtered_out(where: Filter, opened: Index, searched: int) -> str:
 
     text = print_filter(where)
     line = f"{text} left 0 of {terminal.count(searched, 'picture')}"
-    if not isinstance(where, And):
+    if not isinstance(where, And) or len(where.parts) > _TRIED:
         return line
     for part in where.parts:
         if not opened.select(part).files:
