@@ -250,6 +250,10 @@ class Index:
             frames = np.array([live[number] for number in ids[kept].tolist()], np.int64)
             yield frames, vectors[kept].astype(np.float32)
 
+    def roots(self) -> list[bytes]:
+        """Return the real paths of the folders that were indexed."""
+        return list(self._catalog.roots())
+
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, or only in part, by path."""
         return self._catalog.failures()
