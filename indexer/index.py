@@ -13,6 +13,7 @@ import numpy.typing as npt
 from indexer import memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
+from indexer.copies import Copies
 from indexer.database import CATALOG_NAME
 from indexer.filters import Filter
 from indexer.records import (
@@ -179,7 +180,8 @@ class Index:
     # -- what is written there
 
     def matching_words(self, words: str, k: int, among: Selection | None = None) -> list[WordHit]:
-        """Return up to k files whose caption, keywords or names hold any of the words, best first (BM25).
+        """Return up to k files whose caption, keywords or names hold any of the words: those that hold all of
+        them first, then by BM25.
 
         Each file stands there by its first frame; files of one content are one hit. Nothing in `words` is
         syntax; stop words alone find nothing. Where the text tables are missing or damaged the answer is
@@ -231,6 +233,11 @@ class Index:
         """Return {(smaller content hash, larger): what a person decided about the two}."""
         return memory.read_verdicts(self._catalog) if self._catalog.version >= 2 else {}
 
+    @property
+    def copies(self) -> Copies:
+        """Return the files as copies of contents: what finding duplicates reads."""
+        return Copies(self._catalog, self.space)
+
     def looks(self) -> Iterator[tuple[int, Look]]:
         """Yield (content id, look) by content id, of contents that were indexed with one."""
         return memory.read_looks(self._catalog) if self._catalog.version >= 2 else iter(())
@@ -248,6 +255,10 @@ class Index:
             kept = np.array([number in live for number in ids.tolist()], bool)
             frames = np.array([live[number] for number in ids[kept].tolist()], np.int64)
             yield frames, vectors[kept].astype(np.float32)
+
+    def roots(self) -> list[bytes]:
+        """Return the real paths of the folders that were indexed."""
+        return list(self._catalog.roots())
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, or only in part, by path."""

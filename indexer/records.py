@@ -78,10 +78,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class WordHit:
-    """A file whose words were asked for, by its first frame. `score` is BM25, higher is better."""
+    """A file whose words were asked for, by its first frame.
+
+    Attributes:
+        score: BM25, higher is better.
+        complete: all the words stand in its caption and keywords, or all of them in its names.
+    """
 
     frame_id: int
     score: float
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

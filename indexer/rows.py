@@ -88,8 +88,12 @@ def matching_words(
         with storage_errors(catalog.folder), catalog.engine.connect() as connection:
             if not text_tables.is_ours(connection):
                 return [], "its text tables are not pixseek's"
-            scores = text_tables.search(connection, words, max(_MOST_WORD_ROWS, k), contents, files)
-            best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]
+            most = max(_MOST_WORD_ROWS, k)
+            scores = text_tables.search(connection, words, most, contents, files)
+            complete = text_tables.search(connection, words, most, contents, files, every=True)
+            # One that has all the words may be beyond the best by any of them.
+            scores = {**complete, **scores}
+            best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))[:k]
             frames: dict[int, int] = {}
             for part in _parts([content_id for content_id, _ in best]):
                 query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
@@ -97,7 +101,12 @@ def matching_words(
                     frames.setdefault(content_id, frame_id)
     except IndexDamagedError as error:
         return [], error.what
-    return [WordHit(frames[content_id], score) for content_id, score in best if content_id in frames], None
+    hits = [
+        WordHit(frames[content_id], score, content_id in complete)
+        for content_id, score in best
+        if content_id in frames
+    ]
+    return hits, None
 
 
 def listed_files(catalog: Catalog, among: Selection, k: int, sort: Order) -> list[int]:

@@ -154,17 +154,17 @@ def remove_orphans(connection: Connection) -> None:
 # -- asking
 
 
-def phrases_of(words: str) -> list[str]:
+def phrases_of(words: str, *, pairs: bool = True) -> list[str]:
     """Return what to look for of what a person wrote: tokens, without stop words.
 
-    A run of CJK characters is cut at particles and asked as a phrase, a long one also by its pairs.
+    A run of CJK characters is cut at particles and asked as a phrase, a long one also by its `pairs`.
     """
     clean = _letters(words)
     phrases: dict[str, None] = {}
     for run in _UNSPACED_RUN.findall(clean):
         for part in filter(None, _UNSPACED_SMALL.split(run)):
             phrases[" ".join(part)] = None
-            for pair in pairwise(part):
+            for pair in pairwise(part) if pairs else ():
                 phrases[" ".join(pair)] = None
     for word in _UNSPACED_RUN.sub(" ", clean).split():
         if word.lower() not in STOP_WORDS:
@@ -179,21 +179,28 @@ def is_ours(connection: Connection) -> bool:
 
 
 def search(
-    connection: Connection, words: str, most: int, contents: str | None, files: str | None
+    connection: Connection,
+    words: str,
+    most: int,
+    contents: str | None,
+    files: str | None,
+    *,
+    every: bool = False,
 ) -> dict[int, float]:
     """Return {content id: score} of contents with a living file, higher is better.
 
     Args:
         words: as a person wrote them; nothing in them is syntax.
+        every: only where all of them stand together, in caption and keywords or in the names.
         most: rows taken from each table, the best.
         contents, files: JSON lists of the ids that count, None for all.
     Source: BM25 as SQLite has it, https://www.sqlite.org/fts5.html, section 5.1.1.
     """
     # The + keeps SQLite from running the full-text query once for every id of the list.
     chosen = "+{}.rowid IN (SELECT value FROM json_each(:ids))"
-    asked = phrases_of(words)
+    asked = phrases_of(words, pairs=not every)
     found: dict[int, float] = {}
-    if expression := _expression(connection, "words", asked):
+    if expression := _expression(connection, "words", asked, every):
         query = (
             f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
             f"WHERE words MATCH :words AND {chosen.format('words') if contents else ':ids IS NULL'} "
@@ -202,7 +209,7 @@ def search(
         parameters = {"words": expression, "ids": contents, "most": most}
         for content_id, score in connection.execute(text(query), parameters):
             found[content_id] = -(score or 0.0)  # NULL where damage made it no number
-    if expression := _expression(connection, "names", asked):
+    if expression := _expression(connection, "names", asked, every):
         query = (
             "SELECT file.content_id, bm25(names) AS score "
             "FROM names CROSS JOIN file ON file.id = names.rowid "
@@ -218,8 +225,8 @@ def search(
     return found
 
 
-def _expression(connection: Connection, table: str, phrases: Sequence[str]) -> str:
-    """Return an FTS5 query for any of the phrases, quoted; "" when nothing is left.
+def _expression(connection: Connection, table: str, phrases: Sequence[str], every: bool) -> str:
+    """Return an FTS5 query for any (or every one) of the phrases, quoted; "" when nothing is left.
 
     A word in more rows than `_TOO_COMMON` (the name of a folder over all) tells nothing and costs a second a
     million rows to weigh.
@@ -227,6 +234,8 @@ def _expression(connection: Connection, table: str, phrases: Sequence[str]) -> s
     beyond = f"SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT 1 OFFSET {_TOO_COMMON}"
     quoted = [f'"{phrase}"' for phrase in phrases]
     telling = [one for one in quoted if connection.exec_driver_sql(beyond, (one,)).first() is None]
+    if every:
+        return " AND ".join(quoted) if telling else ""
     return " OR ".join(telling)
 
 

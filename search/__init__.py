@@ -1,9 +1,11 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `clipboard`, `aims` (terms as
-embeddings), `fusion` (several parts made one ranking), `ranking` (a question beside one library), `narrowing`
-(what is left of the ranking), `results` (`Hit`, `Results`), `searcher` (`Searcher`).
+address), `fetch` (a picture from a public address, and from no other), `clipboard`. The query language:
+`syntax`, `lexer`, `dates`, `conditions`, `language` (`parse`), `printing` (`print_query`), `composing`
+(`compose_query`). The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
+`ranking` (a question beside one library), `narrowing` (what is left of the ranking), `results` (`Hit`,
+`Results`), `searcher` (`Searcher`).
 """
 
 from __future__ import annotations

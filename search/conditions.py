@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from typing import Literal, cast
 
 from indexer import (
@@ -235,12 +234,12 @@ def _quantity(name: str, text: str, piece: Piece) -> tuple[int, int]:
     units = _SIZES if name == "size" else {"": 1, "px": 1} if name in ("width", "height") else {"": 1}
     if not found or found[2].lower() not in units:
         raise ValueProblem(name, piece)
-    factor, number = units[found[2].lower()], Decimal(found[1])
-    value = int(number * factor)
-    if factor == 1 and value != number:
+    factor = units[found[2].lower()]
+    whole, _, fraction = found[1].partition(".")
+    exact, decimals = int(whole + fraction) * factor, 10 ** len(fraction)
+    if factor == 1 and exact % decimals:
         raise ValueProblem(name, piece)
-    decimals = len(found[1].partition(".")[2])
-    return value, factor // 10**decimals if factor > 1 else 1
+    return exact // decimals, factor // decimals if factor > 1 else 1
 
 
 def _shown_number(number: Number) -> str:

@@ -17,7 +17,7 @@ from search.query import Concept, Indexed, Part, Picture, Query, Term, Text, cle
 from search.syntax import MAX_NESTING, MAX_TERMS, Piece, QuerySyntaxError, Token, shown
 
 _BLANK_QUERY = 'the query is blank; say what the picture shows: pixseek search "a dog on a beach"'
-_ONLY_FILTERS = "only filters stand in brackets with filters; put the words outside"
+_ONLY_FILTERS = "brackets hold only filters; put words and pictures outside"
 
 
 def parse(text: str, *, cwd: str | None = None, home: str | None = None, today: date | None = None) -> Query:

@@ -6,6 +6,7 @@ what stands right behind it: `-dog` is a sign, `-20` and `dog - cat` are words.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -39,10 +40,6 @@ _UNKNOWN = re.compile(rf"([A-Za-z]{{3,12}}):[^{_BLANK}/:]")
 _AHEAD = re.compile(rf"(?:[({_BLANK}+-]++|not(?=[{_BLANK}]))*+", re.IGNORECASE)
 # Straight quotes end at a straight one; the typographic ones at any, as languages and keyboards differ.
 _CLOSERS = {'"': '"', "＂": '＂"', "“": '“”‟"', "”": '“”‟"', "„": '“”‟"', "‟": '“”‟"', "«": "»"}
-_STRINGS = {
-    opener: re.compile(rf"((?:[^\\{closers}]++|\\.)*+)[{closers}]", re.DOTALL)
-    for opener, closers in _CLOSERS.items()
-}
 _QUOTES = frozenset(_CLOSERS)
 _COMPARISON = re.compile("[<>=≤≥]*+")
 _ESCAPE = re.compile(r"\\([\"＂“”„‟«»\\])")
@@ -67,6 +64,7 @@ class _Lexer:
         self.tokens: list[Token] = []
         self.group_known, self.group_found = -1, False  # what is known of brackets up to a place
         self.guesses: set[str] = set()
+        self.unclosed: set[str] = set()
         self.counts: dict[str, int] = {}
 
     def all(self) -> list[Token]:
@@ -101,9 +99,9 @@ class _Lexer:
         if prefix := self.prefix(self.at):
             token.weight, token.prefixed = self.checked(float(prefix[1]), self.at), True
             self.at = prefix.end()
-        if query[self.at] in _QUOTES:
+        if query[self.at] in _QUOTES and (token.sign or token.prefixed or self.closes(self.at)):
             return self.quoted(token)
-        if (name := _NAME.match(query, self.at)) and name[1].lower() in NAMES:
+        if (name := self.name(self.at)) is not None:
             token.name = NAMES[name[1].lower()]
             self.at = name.end()
             return self.part(token, name[1]) if token.name in PARTS else self.condition(token, name[1])
@@ -122,6 +120,13 @@ class _Lexer:
             return is_picture(cropless(weightless(self.bare(at))[0]))
         return character.isalpha() or character == '"'
 
+    def closes(self, at: int) -> bool:
+        """Tell whether a quote is closed; a straight one must be, others may be a slip in a pasted text."""
+        opener = self.query[at]
+        if opener != '"' and opener not in self.unclosed and not _string(opener).match(self.query, at + 1):
+            self.unclosed.add(opener)  # nor is any that follows
+        return opener not in self.unclosed
+
     def prefix(self, at: int) -> re.Match[str] | None:
         """Return the weight in front of a term: of `2:golden`, but not of `16:9` nor of `3:30 pm`."""
         found = PREFIX.match(self.query, at)
@@ -131,9 +136,16 @@ class _Lexer:
         """Tell whether a bracket is around conditions: it starts with one. Others are part of a sentence."""
         if at > self.group_known:
             self.group_known = _end(_AHEAD, self.query, at)
-            name = _NAME.match(self.query, self.group_known)
-            self.group_found = name is not None and name[1].lower() in NAMES
+            self.group_found = self.name(self.group_known) is not None
         return self.group_found
+
+    def name(self, at: int) -> re.Match[str] | None:
+        """Return the known name that stands here. `0 in: Nevada` has none, it is English."""
+        found = _NAME.match(self.query, at)
+        if not found or found[1].lower() not in NAMES:
+            return None
+        alone = found[1].lower() == "in" and _BLANKS.match(self.query, found.end())
+        return None if alone and alone[0] else found
 
     def bare(self, at: int, stops: str = "") -> str:
         """Return the text up to the next blank, one of `stops`, or the bracket that closes a group."""
@@ -197,7 +209,7 @@ class _Lexer:
     def string(self) -> str:
         """Return what the quoted string here says, and go behind it."""
         opener = self.query[self.at]
-        found = _STRINGS[opener].match(self.query, self.at + 1)
+        found = _string(opener).match(self.query, self.at + 1)
         if found is None:
             raise self.error(
                 self.at, f'this quote is never closed; close it, or write \\{opener} in "quotes"'
@@ -286,9 +298,8 @@ class _Lexer:
     def check_value(self, pieces: list[Piece], typed: str) -> None:
         text, at = pieces[-1].text, pieces[-1].at
         if len(pieces) > 1 and not text:
-            raise self.error(
-                at, "nothing stands behind this comma; alternatives go without blanks: raw,video"
-            )
+            example = "near:48.86,2.35" if NAMES[typed.lower()] == "near" else "type:raw,video"
+            raise self.error(at, f"nothing stands right behind this comma; go on without a blank: {example}")
         self.value_needed(text, typed, at)
         self.balanced(text, at)
         if (end := len(weightless(text)[0])) < len(text):
@@ -316,6 +327,13 @@ class _Lexer:
                 "no bracket of filters is open here: brackets hold filters only, words stand outside "
                 "(quote the value if the bracket is part of it)",
             )
+
+
+@functools.cache
+def _string(opener: str) -> re.Pattern[str]:
+    """Return the pattern of what follows a quote, up to and with the one that closes it."""
+    closers = _CLOSERS[opener]
+    return re.compile(rf"((?:[^\\{closers}]++|\\.)*+)[{closers}]", re.DOTALL)
 
 
 def _end(pattern: re.Pattern[str], text: str, at: int) -> int:

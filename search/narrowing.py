@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from encoders import UsageError
-from search.query import Grouping
+from search.aims import Aim, Embedding, Examples
+from search.calibration import NOTHING, Calibration, Null, auto_cut
+from search.query import Grouping, Query
+
+_SHOWS = 0.5
+"""Probability from which a picture shows what is excluded."""
+_WRITTEN = 0.64
+"""Probability that a picture shows what its caption says: how often one of four other people, asked to
+describe the same picture of Flickr8k, uses a word that the first one used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +29,58 @@ class Found:
         key: what ranks it, higher first.
         score: cosine to the question.
         record: its `indexer.FrameRecord`.
+        written: all words of the question stand in its caption, keywords or names.
+        probability: that it matches, None before it was asked.
     """
 
     key: float
     score: float
     record: Any
+    written: bool = False
+    probability: float | None = None
+
+
+class Doorman:
+    """Turns away files of which a frame that matched, or the whole picture, shows what is excluded.
+
+    A picture is asked once, however often it is met.
+    """
+
+    def __init__(
+        self, index: Examples, calibration: Calibration, unwanted: Sequence[Aim], sample: Embedding
+    ) -> None:
+        self._index, self._calibration, self._unwanted, self._sample = index, calibration, unwanted, sample
+        self._shows: dict[int, bool] = {}
+        self.turned_away: set[int] = set()
+        """File ids."""
+
+    def admit(self, found: Sequence[Found]) -> list[Found]:
+        """Return those that show nothing unwanted, in their order."""
+        if not self._unwanted:
+            return list(found)
+        whole = self._index.whole_frames([one.record.file_id for one in found])
+        self._look_at({one.record.frame_id for one in found} | set(whole.values()))
+        admitted = []
+        for one in found:
+            frames = (one.record.frame_id, whole.get(one.record.file_id, one.record.frame_id))
+            if any(self._shows.get(frame, False) for frame in frames):
+                self.turned_away.add(one.record.file_id)
+            else:
+                admitted.append(one)
+        return admitted
+
+    def _look_at(self, frames: set[int]) -> None:
+        new = self._index.vectors_of(sorted(frames - self._shows.keys()))
+        if not new:
+            return
+        embeddings = np.stack(list(new.values()))
+        shown = np.zeros(len(new), bool)
+        for aim in self._unwanted:
+            shown |= (
+                self._calibration.shows(aim.vector, embeddings, self._sample, aim.kind, words=aim.words)
+                > _SHOWS
+            )
+        self._shows.update(zip(new, shown.tolist(), strict=True))
 
 
 def grouped(found: Sequence[Found], labels: Sequence[object]) -> list[list[Found]]:
@@ -43,3 +100,36 @@ def labels_of(found: Sequence[Found], by: Grouping | None) -> list[object]:
     if by is None:
         return [one.record.file_id for one in found]
     raise UsageError(f"grouping by {by} is not there; group by day or folder")
+
+
+def judged(found: Sequence[Found], null: Null) -> list[Found]:
+    """Return the found ones with their probabilities, in their order."""
+    likely = null.probabilities([one.score for one in found])
+    return [
+        replace(one, probability=float(1 - (1 - p) * (1 - _WRITTEN)) if one.written else float(p))
+        for one, p in zip(found, likely, strict=True)
+    ]
+
+
+def anything(found: Sequence[Found], null: Null) -> float:
+    """Return the probability that any of the judged ones, the best of a library, matches."""
+    sure = [one.probability or 0.0 for one in found if one.written]
+    return max([null.anything([one.score for one in found]), *sure])
+
+
+def probable(found: Sequence[Found], query: Query, best: float, *, of_text: bool) -> list[Found]:
+    """Return the judged ones that are worth showing, in their order.
+
+    Args:
+        best: `anything` of them.
+        of_text: whether the question has words; the nearest to a picture are shown however far they are.
+    """
+    lowest = query.min_probability
+    if lowest is None and of_text and best < NOTHING:
+        return []
+    kept = [one for one in found if lowest is None or (one.probability or 0.0) >= lowest]
+    if query.auto_cut:
+        order = sorted(kept, key=lambda one: -(one.probability or 0.0))
+        stays = {id(one) for one in order[: auto_cut([one.probability or 0.0 for one in order])]}
+        kept = [one for one in kept if id(one) in stays]
+    return kept

@@ -13,6 +13,8 @@ from search.language import parse
 from search.query import Concept, Indexed, Picture, Query, Term, Text
 from search.syntax import QuerySyntaxError, quote
 
+_OPENERS = frozenset("“”„‟«")
+
 
 def print_query(query: Query) -> str:
     """Return what to type for the terms and filters of a query; "" when it has none."""
@@ -64,6 +66,8 @@ def _is_sentence(term: Term) -> bool:
         return False
     last = term.part.words.rpartition(" ")[2].lower()
     if last.strip("(+-") in ("", "and", "or", "not"):  # could join, negate or hold what comes next
+        return False
+    if not _OPENERS.isdisjoint(term.part.words):  # could be closed by a quote in what comes next
         return False
     try:
         return parse(term.part.words) == Query(terms=(term,))

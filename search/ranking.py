@@ -29,11 +29,18 @@ class Library(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A frame: `key` ranks it, higher first; `score` is its cosine to the whole question."""
+    """A frame.
+
+    Attributes:
+        key: what ranks it, higher first.
+        score: its cosine to the whole question.
+        written: all words of the question stand in its caption, keywords or names.
+    """
 
     frame_id: int
     key: float
     score: float
+    written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Question:
         kind: what `vector` was made from, for the calibration.
         fusion: how the parts become one ranking.
         words: what is looked for in captions, keywords and names, for `hybrid`; "" for nothing.
+        sentence: the text that `vector` is made from, None where it is more than one text.
     """
 
     parts: Parts
@@ -53,6 +61,7 @@ class Question:
     kind: Literal["text", "image", "mixed"]
     fusion: Fusion
     words: str
+    sentence: str | None = None
 
     @classmethod
     def of(cls, aims: Sequence[Aim], sample: Embedding, fusion: Fusion) -> Question:
@@ -63,9 +72,12 @@ class Question:
         """
         vectors = np.stack([aim.vector for aim in aims])
         parts = Parts.of(vectors, [aim.weight for aim in aims], [aim.kind for aim in aims], sample)
-        kinds = {aim.kind for aim in aims}
         words = " ".join(aim.words for aim in aims if aim.words and aim.weight > 0)
-        return cls(parts, parts.composed(), kinds.pop() if len(kinds) == 1 else "mixed", fusion, words)
+        if len(aims) > 1:
+            return cls(parts, parts.composed(), "mixed", fusion, words)
+        (aim,) = aims
+        kind: Literal["text", "image", "mixed"] = aim.kind if aim.weight > 0 else "mixed"
+        return cls(parts, parts.composed(), kind, fusion, words, aim.words)
 
     def best_frames(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
         """Return (the `count` best frames of the library, best first; whether these are all there are)."""
@@ -94,18 +106,17 @@ class Question:
         return ranked[:count], len(ids) < count
 
     def _hybrid(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
-        words = {
-            one.frame_id: float(one.score)
-            for one in index.matching_words(self.words, max(count, _WORD_HITS), among)
-        }
+        words = {one.frame_id: one for one in index.matching_words(self.words, max(count, _WORD_HITS), among)}
         near = index.nearest(self.vector, count, among)
         ids = np.array(sorted({one.frame_id for one in near} | words.keys()), np.int64)
         embeddings = _embeddings(index, ids, len(self.vector))
-        keys = fuse_words(self.parts.early(embeddings), np.array([words.get(int(n), 0.0) for n in ids]))
+        bm25 = np.array([words[int(n)].score if int(n) in words else 0.0 for n in ids])
+        written = np.array([int(n) in words and bool(words[int(n)].complete) for n in ids], bool)
+        keys = fuse_words(self.parts.early(embeddings), bm25, written)
         scores = embeddings @ self.vector
         ranked = [
-            Ranked(int(number), _even(key), _even(score))
-            for number, key, score in zip(ids, keys, scores, strict=True)
+            Ranked(int(number), _even(key), _even(score), bool(complete))
+            for number, key, score, complete in zip(ids, keys, scores, written, strict=True)
         ]
         ranked.sort(key=lambda one: (-one.key, one.frame_id))
         return (ranked, True) if len(near) < count else (ranked[:count], False)

@@ -11,14 +11,17 @@ import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
 from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
+from search.calibration import Calibration, Null
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.narrowing import Found, grouped, labels_of
+from search.narrowing import Doorman, Found, anything, grouped, judged, labels_of, probable
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from encoders import Encoder
@@ -63,18 +66,28 @@ class Searcher:
         index: open for reading, not empty.
         encoder: must have the fingerprint of the index's space.
         load: opens the pictures of a question; the default reads files and public addresses.
+        cache_dir: where it is kept what the scores of an encoder are worth that came without a calibration;
+            without a folder they are only compared with the library's own.
     Raises:
         EncoderMismatchError: the index was made with another encoder.
         UsageError: the index is empty.
     """
 
-    def __init__(self, index: OpenIndex, encoder: Encoder, *, load: Load = load_part) -> None:
+    def __init__(
+        self,
+        index: OpenIndex,
+        encoder: Encoder,
+        *,
+        load: Load = load_part,
+        cache_dir: Path | None = None,
+    ) -> None:
         space = index.space
         if space is None:
             raise UsageError("the index is empty; fill it with: pixseek index FOLDER")
         if encoder.fingerprint != space.fingerprint or encoder.dim != space.dim:
             raise EncoderMismatchError(space.spec, space.fingerprint, encoder.spec, encoder.fingerprint)
         self._index, self._encoder, self._load = index, encoder, load
+        self._calibration = Calibration.for_encoder(encoder, cache_dir)
 
     @property
     def image_size(self) -> int:
@@ -115,10 +128,16 @@ class Searcher:
         terms = query.terms if fusion == "late" else _joined(query.terms)
         aims = aims_of(terms, self._index, self._encoder, self._load)
         sample = self._index.sample()
+        unwanted = [aim for aim in aims if aim.excluded]
+        doorman = Doorman(self._index, self._calibration, unwanted, sample)
         wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
-        if wanted:
-            return self._ranked(query, among, Question.of(wanted, sample, fusion))
-        return self._listed(query, among)
+        if not wanted:
+            return self._listed(query, among, doorman)
+        question = Question.of(wanted, sample, fusion)
+        null = self._calibration.null(
+            question.vector, sample, question.kind, words=question.sentence, files=among.files
+        )
+        return self._ranked(query, among, question, null, doorman)
 
     def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
         liked, disliked = (
@@ -127,40 +146,60 @@ class Searcher:
         vectors, weights, kinds = feedback_parts(liked, disliked, sample)
         return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
 
-    def _ranked(self, query: Query, among: Selection, question: Question) -> Results:
-        # What is grouped or spread is chosen from more than what is shown.
-        wish = max(query.k, _POOL) if query.group or query.diversity else query.k
+    def _ranked(
+        self, query: Query, among: Selection, question: Question, null: Null, doorman: Doorman
+    ) -> Results:
+        # What is grouped, spread or cut at a knee is chosen from more than what is shown.
+        wide = query.group or query.diversity or query.auto_cut
+        wish = max(query.k, _POOL) if wide else query.k
         fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
+        # An encoder of which only its own library is known cannot tell a library of one theme from junk.
+        of_text = self._calibration.absolute and (question.kind == "text" or bool(question.words))
         while True:
             frames, exhausted = question.best_frames(self._index, fetch, among)
-            found = self._best_per_file(frames, among)
-            kept = [
+            found = [
                 one
-                for one in found
+                for one in self._best_per_file(frames, among)
                 if one.record.path not in query.exclude and one.record.file_id not in query.unlike
             ]
+            admitted = judged(doorman.admit(found), null)
+            best = anything(admitted, null)
+            kept = probable(admitted, query, best, of_text=of_text)
             groups = grouped(kept, labels_of(kept, query.group))
+            if exhausted or _runs_dry(admitted, kept):
+                break
             # A frame that was not fetched could still tie with the last hit and come before it by its path.
             settled = len(groups) >= wish and frames[-1].key < groups[wish - 1][0].key
-            if exhausted or settled or (len(groups) >= wish and fetch >= 4 * wish + _TIES):
+            if settled or (len(groups) >= wish and fetch >= 4 * wish + _TIES):
                 break
             fetch *= 4
         if query.diversity:
             groups = self._spread(groups, query)
-        return Results(query, _hits(groups[: query.k], query.sort), among.total, among.files)
+        return Results(
+            query,
+            _hits(groups[: query.k], query.sort),
+            searched=among.total,
+            left=among.files,
+            excluded=len(doorman.turned_away),
+            cut=len(admitted) - len(kept),
+            best_probability=best,
+        )
 
-    def _listed(self, query: Query, among: Selection) -> Results:
+    def _listed(self, query: Query, among: Selection, doorman: Doorman) -> Results:
         """Return the files that the conditions leave, unranked: newest first unless sorted otherwise."""
         order = "taken" if query.sort == "score" else query.sort
         fetch = max(_FIRST_FETCH, min(query.k, _HIGHEST_K))
         while True:
             records = self._index.listed(among, fetch, order)
-            found = [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
+            found = doorman.admit(
+                [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
+            )
             groups = grouped(found, labels_of(found, query.group))
             if len(records) < fetch or len(groups) >= query.k:
                 break
             fetch *= 4
-        return Results(query, _hits(groups[: query.k], "score"), among.total, among.files)
+        hits = _hits(groups[: query.k], "score")
+        return Results(query, hits, among.total, among.files, excluded=len(doorman.turned_away))
 
     def _best_per_file(self, frames: Sequence[Ranked], among: Selection) -> list[Found]:
         """Return each file by its best frame, best first; ties in the order of paths, then of frames."""
@@ -171,7 +210,7 @@ class Searcher:
             for record in records.get(frame.frame_id, ()):
                 known = best.get(record.file_id)
                 if known is None or (frame.key, -record.frame_id) > (known.key, -known.record.frame_id):
-                    best[record.file_id] = Found(frame.key, score, record)
+                    best[record.file_id] = Found(frame.key, score, record, frame.written)
         return sorted(best.values(), key=lambda one: (-one.key, one.record.path, one.record.frame_id))
 
     def _spread(self, groups: list[list[Found]], query: Query) -> list[list[Found]]:
@@ -187,16 +226,22 @@ class Searcher:
         return [pool[place] for place in order]
 
 
+def _runs_dry(admitted: Sequence[Found], kept: Sequence[Found]) -> bool:
+    """Return whether the whole second half of a list was cut, so that more of it would be, too."""
+    half = {one.record.file_id for one in admitted[len(admitted) // 2 :]}
+    return len(half) >= _FIRST_FETCH // 4 and half.isdisjoint(one.record.file_id for one in kept)
+
+
 def _refuse_nonsense(query: Query) -> None:
     if query.k < 1:
         raise UsageError(f"k is {query.k}; it must be 1 or more")
     for term in query.terms:
         if not math.isfinite(term.weight) or not term.weight:
             raise UsageError(f"a weight is {term.weight}; it must be a number other than 0")
-        if term.excluded:
-            raise UsageError("a question cannot exclude anything yet")
     if both := set(query.like) & set(query.unlike):
         raise UsageError(f"picture {min(both)} is both a good and a bad example; say one of them")
+    if query.min_probability is not None and not 0 <= query.min_probability <= 1:
+        raise UsageError(f"the least probability is {query.min_probability}; it must be between 0 and 1")
     if not 0 <= query.diversity <= 1:
         raise UsageError(f"diversity is {query.diversity}; it must be between 0 and 1")
 
@@ -228,4 +273,4 @@ def _hits(groups: Sequence[Sequence[Found]], sort: str) -> tuple[Hit, ...]:
 
 def _hit(found: Found, rank: int, group: tuple[Hit, ...] = ()) -> Hit:
     values = {name: getattr(found.record, name) for name in _FROM_RECORD}
-    return Hit(rank=rank, score=found.score, probability=None, group=group, **values)
+    return Hit(rank=rank, score=found.score, probability=found.probability, group=group, **values)

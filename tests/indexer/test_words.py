@@ -43,7 +43,7 @@ def found(folder: Path, words: str, k: int = 20, under: bytes | None = None) -> 
     with Index.open(folder) as index:
         hits = index.matching_words(words, k, index.select(Under(under)) if under else None)
         assert index.warnings == []
-        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert hits == sorted(hits, key=lambda hit: (not hit.complete, -hit.score))
         return [
             index.frames([hit.frame_id])[hit.frame_id][0].path.decode().removeprefix("/p/") for hit in hits
         ]
@@ -304,3 +304,25 @@ def test_writer_on_damaged_text_says_repair(library: Library):
     repair(library.index_dir)
     assert library.index().indexed == 2
     assert check(library.index_dir).ok
+
+
+@pytest.mark.parametrize(
+    ("words", "complete"),
+    [
+        ("dog beach", {"rome/IMG_0001.jpg"}),
+        ("a dog on the beach", {"rome/IMG_0001.jpg"}),
+        ("pets dog", {"rome/IMG_0001.jpg"}),
+        ("beach", {"wholeFamily/3.jpg", "rome/IMG_0001.jpg", "rome/DSC_beach2019.jpg"}),
+        ("rome beach 2019", {"rome/DSC_beach2019.jpg"}),
+        ("dog rome", set()),
+        ("海边的狗", {"rome/IMG_0002.jpg"}),
+        ("海边的猫", set()),
+    ],
+)
+def test_a_picture_that_has_all_the_words_is_told_from_one_that_has_some(
+    folder: Path, words: str, complete: set[str]
+) -> None:
+    with Index.open(folder) as index:
+        frames = [hit.frame_id for hit in index.matching_words(words, 20) if hit.complete]
+        paths = {record.path.decode() for records in index.frames(frames).values() for record in records}
+    assert {path.removeprefix("/p/") for path in paths} == complete

@@ -31,25 +31,8 @@ from search import (
 
 CHARACTERS = st.characters(codec="utf-8")
 TRICKY = [
-    "dog",
-    "and",
-    "or",
-    "not",
-    "NOT",
-    "USA",
-    "(",
-    "-",
-    "+a",
-    "taken:2023",
-    '"x"',
-    "2:b",
-    "c^2",
-    "./d.jpg",
-    ")",
-    "image:e",
-    "\\",
-    "狗",
-    "'s",
+    *("dog", "and", "or", "not", "NOT", "USA", "(", ")", "-", "+a", "taken:2023", '"x"', "2:b", "c^2"),
+    *("./d.jpg", "image:e", "\\", "狗", "'s", "“", "«"),
 ]
 WORDS = st.text(CHARACTERS, min_size=1, max_size=20) | st.lists(
     st.sampled_from(TRICKY), min_size=1, max_size=4
@@ -264,6 +247,7 @@ LONG = {
     "slashes": "\\",
     "quotes": '"',
     "curly": "“ ”x",
+    "angles": "« ",
     "open not": "(not ",
     "commas": "type:a,",
     "crops": "image:a[1,2,3,4]",

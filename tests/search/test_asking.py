@@ -111,6 +111,10 @@ def test_an_unknown_concept_says_how_to_make_it(searcher: Searcher) -> None:
         searcher.search(Query((Term(Concept("our-dog")),)))
 
 
+def test_words_of_a_caption_find_what_the_encoder_cannot_see(searcher: Searcher) -> None:
+    assert ask(searcher, "Fido", fusion="hybrid", k=1) == ["green"]
+
+
 def test_good_examples_pull_and_bad_ones_are_not_shown(searcher: Searcher) -> None:
     all_of_them = searcher.search_text("red")
     found = {name: hit.file_id for name, hit in zip(names(all_of_them), all_of_them, strict=True)}

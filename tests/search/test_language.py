@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,6 +85,7 @@ def terms(typed: str) -> list[tuple[Any, float, bool]]:
         '"Stop", said the sign',
         "C:\\x",
         "foo:bar",
+        "0 in: Nevada, 1 in: Utah",
         "a/b/c.jpg",
         "and/or",
         "AC/DC",
@@ -96,6 +99,8 @@ def terms(typed: str) -> list[tuple[Any, float, bool]]:
         "плакат «Звёздные войны»",
         "ein Schild „Halt“ im Wald",
         "كلب على الشاطئ",
+        "he said “halt",
+        "« a » b « c",
         "Vor- und Nachteile",
         "--",
         "a -- b",
@@ -360,8 +365,8 @@ def test_a_filter_prints_as_it_was_typed() -> None:
         ("near:0,181", 8, "longitude within 180"),
         ("near:0,0,0km", 10, "distance"),
         ("near:0,0,1parsec", 6, "near:48.86,2.35"),
-        ("near:48.86, 2.35", 12, "without blanks"),
-        ("type:raw,,video", 10, "behind this comma"),
+        ("near:48.86, 2.35", 12, "near:48.86,2.35"),
+        ("type:raw,,video", 10, "right behind this comma"),
         ("type:xyz", 6, "raw, video, photo"),
         ("orientation:up", 13, "landscape"),
         ('camera:""', 8, "camera:canon"),
@@ -382,7 +387,7 @@ def test_a_filter_prints_as_it_was_typed() -> None:
         ("-people^-1", 1, "twice"),
         ("NOT -people", 5, "twice"),
         ('a dog "on a beach', 7, "never closed"),
-        ("„halt", 1, "never closed"),
+        ("+„halt", 2, "never closed"),
         ('+"x"y', 5, "blank"),
         ('""', 1, "nothing stands"),
         ('" \0"', 1, "no readable word"),
@@ -469,8 +474,11 @@ def test_options_are_parts_as_a_whole() -> None:
 def test_a_file_with_a_colon_wins_over_a_weight() -> None:
     assert compose(None, images=["odd:2"]) == "image:odd:2"
     assert compose(None, images=["even:2"]) == "image:even^2"
-    assert compose(None, images=["http://a:80", "http://a/b.jpg:2", "-:2", "clipboard:", "~/p.jpg"]) == (
-        "image:http://a:80 image:http://a/b.jpg^2 image:-^2 image:clipboard: image:/home/me/p.jpg"
+    assert compose(None, images=["http://a:80", "http://a/b.jpg:2", "~/p.jpg"]) == (
+        "image:http://a:80 image:http://a/b.jpg^2 image:/home/me/p.jpg"
+    )
+    assert compose(None, images=["-:2", "clipboard:", "clipboard:2", "clipboard"]) == (
+        "image:-^2 image:clipboard: image:clipboard:^2 image:clipboard"
     )
     assert compose(["/there/odd^2"]) == 'image:"/there/odd^2"'
 
@@ -507,3 +515,53 @@ def test_bad_options_name_the_argument_and_the_column() -> None:
         with pytest.raises(QuerySyntaxError) as caught:
             compose_query(words, **options)  # type: ignore[arg-type]
         assert (caught.value.query, caught.value.column) == (query, column)
+
+
+# --- the page -------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table under a heading, without its head."""
+    section = PAGE.partition(f"\n{heading}\n")[2].partition("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_example_of_the_page_is_read() -> None:
+    headings = ("## What the picture shows", "## Pictures and concepts", "### not, and, or, brackets")
+    queries = [row[0].strip("`") for heading in headings for row in rows(heading)]
+    filters = [example for row in rows("## Filters") for example in code(row[3])]
+    assert len(queries) > 20
+    assert len(filters) > 50
+    for example in queries:
+        query = parse(example)
+        assert parse(print_query(query)) == query
+    for example in filters:
+        where = parse_filter(example)
+        assert parse_filter(print_filter(where)) == where
+
+
+def test_the_page_says_what_is_a_sentence_and_what_an_error() -> None:
+    table = rows("## What could be read in two ways")
+    assert len(table) > 12
+    for typed, what, _ in table:
+        for example in code(typed):
+            if what == "an error":
+                with pytest.raises(QuerySyntaxError):
+                    parse(example)
+            elif what == "a sentence":
+                assert parse(example) == Query((Term(Text(example)),))
+            else:
+                assert parse(example) != Query((Term(Text(example)),))
+
+
+def test_the_page_names_every_field() -> None:
+    from search.syntax import NAMES
+
+    assert {name for name in NAMES if f"`{name}:" not in PAGE and f"`{name}`" not in PAGE} == set()
