@@ -37,11 +37,13 @@ from choices import (
     SortBy,
     Symlink,
     Where,
+    encoder_cache,
     encoder_chooser,
     index_folder,
 )
 from delivery import Delivery
 from questions import (
+    STDIN_TWICE,
     asked,
     crop_box,
     file_ids,
@@ -156,6 +158,8 @@ def search(
         symlink=symlink,
         open_them=open_them,
     )
+    if text == ["-"] and "-" in (images or ()):
+        raise UsageError(STDIN_TWICE)
     query = asked(
         _typed(text),
         images=images or (),
@@ -309,7 +313,7 @@ def _answer(
         else:
             choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
             chosen = choose(opened.space)
-            searcher = Searcher(opened, chosen)
+            searcher = Searcher(opened, chosen, cache_dir=encoder_cache())
             ready = _loaded(
                 query, opened, searcher.image_size, offline=offline, exclude_self=exclude_self, crop=crop
             )
@@ -330,8 +334,10 @@ def _loaded(
     from encoders import UsageError
     from search import Indexed, Picture, load_picture
 
+    pictures = [term.part.source for term in query.terms if isinstance(term.part, Picture)]
+    if pictures.count("-") > 1:
+        raise UsageError(STDIN_TWICE)
     terms, own = [], set(query.exclude)
-    from_stdin = 0
     for term in query.terms:
         part = term.part
         if isinstance(part, Indexed) and (crop or exclude_self):
@@ -339,9 +345,6 @@ def _loaded(
             own.add(path)
             part = Picture(os.fsdecode(path), crop) if crop else part
         if isinstance(part, Picture) and isinstance(part.source, str):
-            from_stdin += part.source == "-"
-            if from_stdin > 1:
-                raise UsageError("- is standard input, which can be read once; name the other pictures")
             with terminal.libraries_muted():
                 loaded = load_picture(
                     os.fsencode(part.source),

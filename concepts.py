@@ -11,7 +11,7 @@ import typer
 
 import terminal
 from choices import AllowPickle, AsJson, EncoderSpec, IndexDir, Offline, encoder_chooser, index_folder
-from questions import picture_part
+from questions import STDIN_TWICE, picture_part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Such as our-dog.", sh
 
 app = typer.Typer(
     help="Name what a few pictures have in common, and ask for it: concept:our-dog on a beach.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
@@ -103,7 +102,7 @@ def _embeddings(
     from search import Indexed, Picture, load_picture
 
     if pictures.count("-") > 1:
-        raise UsageError("- is standard input, which can be read once; name the other pictures")
+        raise UsageError(STDIN_TWICE)
     found: list[npt.NDArray[np.float32]] = []
     waiting = []
     for name in pictures:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from indexer import Filter
     from search import Crop, Indexed, Picture, Query, Term
 
+STDIN_TWICE = "- is standard input, which can be read once; name the other pictures"
 # --diverse without a number.
 _DIVERSITY = "0.5"
 # What people type who know rclip. Not in --help: each has a name of its own here. None: it always does so.

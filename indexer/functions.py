@@ -10,6 +10,7 @@ import math
 import re
 import sqlite3
 import unicodedata
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 EARTH_RADIUS_M = 6_371_008.8
@@ -23,14 +24,27 @@ def register_functions(connection: sqlite3.Connection) -> None:
 
 
 def _sql_like(value: object, field: str, pattern: str) -> int:
-    if not isinstance(value, bytes):
-        return 0
+    return _test_of(field, pattern)(value) if isinstance(value, bytes) else 0
+
+
+@lru_cache(maxsize=1024)
+def _test_of(field: str, pattern: str) -> Callable[[bytes], int]:
+    """Return the test of one pattern: called for every file, so all that can be done once is done here."""
     if field == "keyword":
-        return int(_has_keyword(value, pattern))
-    text = fold(value.decode("utf-8", "surrogateescape"))
+        return lambda value: int(_has_keyword(value, pattern))
+    anywhere = matcher(pattern, whole=False)
     if field == "path":
-        return int(_like_path(text, pattern))
-    return int(matches(text, pattern, whole=False))
+        if pattern[:1] in ("*", "") or not set(pattern) & set("*?"):
+            return lambda value: anywhere(fold(value.decode("utf-8", "surrogateescape")))
+        return lambda value: _is_path_or_name(fold(value.decode("utf-8", "surrogateescape")), anywhere)
+    # A library has few cameras and lenses.
+    return lru_cache(maxsize=1024)(
+        lambda value: int(anywhere(fold(value.decode("utf-8", "surrogateescape"))))
+    )
+
+
+def _is_path_or_name(path: str, test: Callable[[str], bool]) -> int:
+    return int(test(path) or test(path.rpartition("/")[2]))
 
 
 def _has_keyword(value: bytes, pattern: str) -> bool:
@@ -38,13 +52,8 @@ def _has_keyword(value: bytes, pattern: str) -> bool:
         words = json.loads(value)
     except ValueError:
         return False
-    return isinstance(words, list) and any(
-        isinstance(word, str) and matches(fold(word), pattern, whole=True) for word in words
-    )
-
-
-def _like_path(text: str, pattern: str) -> bool:
-    return matches(text, pattern, whole=False) or matches(text.rpartition("/")[2], pattern, whole=False)
+    test = matcher(pattern, whole=True)
+    return isinstance(words, list) and any(isinstance(word, str) and test(fold(word)) for word in words)
 
 
 def fold(text: str) -> str:
@@ -56,26 +65,51 @@ def fold(text: str) -> str:
     )
 
 
-def matches(folded: str, pattern: str, *, whole: bool) -> bool:
-    """Return whether a folded text matches: one without `*` and `?` is held, or (whole) is all of it."""
-    compiled = _compiled(pattern)
-    if isinstance(compiled, str):
-        return folded == compiled if whole else compiled in folded
-    return compiled.fullmatch(folded) is not None
+@lru_cache(maxsize=1024)
+def matcher(pattern: str, *, whole: bool) -> Callable[[str], bool]:
+    """Return the test of folded texts: one without `*` and `?` is held, or (whole) is all of the text."""
+    first, *rest = fold(pattern).split("*")
+    if not rest and "?" not in first:
+        return first.__eq__ if whole else lambda text: first in text
+    if not rest:
+        return lambda text: _all_of(text, first, 0)
+    *middle, last = rest
+    if [first, last] == ["", ""] and len(middle) == 1 and "?" not in middle[0]:
+        return lambda text: middle[0] in text
+    return lambda text: _has_in_order(text, first, middle, last)
+
+
+def _has_in_order(text: str, first: str, middle: Sequence[str], last: str) -> bool:
+    """Return whether `first*middle*...*last` is all of the text.
+
+    Each piece takes its first place and keeps it: no pattern makes matching slow.
+    """
+    at = len(first)
+    if not _all_of(text[:at], first, 0):
+        return False
+    for piece in middle:
+        found = text.find(piece, at) if "?" not in piece else _search(piece, text, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return len(text) - len(last) >= at and _all_of(text, last, len(text) - len(last))
+
+
+def _all_of(text: str, piece: str, at: int) -> bool:
+    """Return whether the text from `at` on is the piece."""
+    if "?" not in piece:
+        return len(text) - at == len(piece) and text.endswith(piece)
+    return _expression(piece).fullmatch(text, at) is not None
+
+
+def _search(piece: str, text: str, at: int) -> int:
+    found = _expression(piece).search(text, at)
+    return found.start() if found else -1
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> str | re.Pattern[str]:
-    folded = fold(pattern)
-    if "*" not in folded and "?" not in folded:
-        return folded
-    first, *rest = (re.escape(part).replace(r"\?", ".") for part in folded.split("*"))
-    *middle, last = rest or [""]
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    # Each piece takes its first place and keeps it (atomic groups): no pattern makes matching slow.
-    tail = f".*{last}" if last else ".*"
-    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle) + tail, re.DOTALL)
+def _expression(piece: str) -> re.Pattern[str]:
+    return re.compile(re.escape(piece).replace(r"\?", "."), re.DOTALL)
 
 
 def _sql_near(latitude: object, longitude: object, north: float, east: float, radius_m: float) -> int:

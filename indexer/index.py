@@ -13,6 +13,7 @@ import numpy.typing as npt
 from indexer import memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
+from indexer.copies import Copies
 from indexer.database import CATALOG_NAME
 from indexer.filters import Filter
 from indexer.records import (
@@ -49,7 +50,8 @@ class Index:
         self._vectors: vector_files.Vectors | None = None
         self._warnings: list[str] = []
         self._selections: dict[Filter | None, Selection] = {}
-        self._embeddings_left: dict[Filter, rows.Embedded] = {}
+        self._samples: dict[int, npt.NDArray[np.float32]] = {}
+        self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Index:
@@ -88,6 +90,7 @@ class Index:
         self._vectors = None
         self._selections.clear()
         self._embeddings_left.clear()
+        self._samples.clear()
 
     # -- what is near
 
@@ -116,8 +119,8 @@ class Index:
             return []
         vectors = self._load_vectors(self.space)
         if among is not None and among.where is not None:
-            left = self._embeddings_of(among, self.space)
-            ids, scores = vectors.nearest_among(query, k, left.ids)
+            left, places = self._embeddings_of(among, self.space, vectors)
+            ids, scores = vectors.nearest_among(query, k, places)
             frames = left.frames[np.searchsorted(left.ids, ids)]
             return [Neighbor(int(frame), float(score)) for frame, score in zip(frames, scores, strict=True)]
         wanted = min(k, len(vectors))
@@ -152,19 +155,21 @@ class Index:
         """
         if self.space is None:
             return np.empty((0, 0), np.float32)
-        vectors = self._load_vectors(self.space)
+        if size not in self._samples:
+            self._samples[size] = self._draw_sample(self._load_vectors(self.space), size)
+        return self._samples[size]
+
+    def _draw_sample(self, vectors: vector_files.Vectors, size: int) -> npt.NDArray[np.float32]:
         wanted = min(size, len(vectors))
         take = wanted
         while take:
             places = np.arange(take, dtype=np.int64) * len(vectors) // take
-            ids = vectors.ids_at(places)
-            live = self._catalog.live_frames(ids.tolist())
-            kept = places[[number in live for number in ids.tolist()]]
+            kept = places[rows.living(self._catalog, vectors.ids_at(places))]
             if len(kept) >= wanted or take == len(vectors):
                 kept = kept[np.arange(min(wanted, len(kept))) * len(kept) // max(1, min(wanted, len(kept)))]
                 return vectors.rows_at(kept)
             take = min(len(vectors), take * 4)
-        return np.empty((0, self.space.dim), np.float32)
+        return np.empty((0, vectors.dim), np.float32)
 
     # -- what is written there
 
@@ -222,6 +227,11 @@ class Index:
         """Return {(smaller content hash, larger): what a person decided about the two}."""
         return memory.read_verdicts(self._catalog) if self._catalog.version >= 2 else {}
 
+    @property
+    def copies(self) -> Copies:
+        """Return the files as copies of contents: what finding duplicates reads."""
+        return Copies(self._catalog, self.space)
+
     def looks(self) -> Iterator[tuple[int, Look]]:
         """Yield (content id, look) by content id, of contents that were indexed with one."""
         return memory.read_looks(self._catalog) if self._catalog.version >= 2 else iter(())
@@ -239,6 +249,10 @@ class Index:
             kept = np.array([number in live for number in ids.tolist()], bool)
             frames = np.array([live[number] for number in ids[kept].tolist()], np.int64)
             yield frames, vectors[kept].astype(np.float32)
+
+    def roots(self) -> list[bytes]:
+        """Return the real paths of the folders that were indexed."""
+        return list(self._catalog.roots())
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, or only in part, by path."""
@@ -275,11 +289,14 @@ class Index:
         if line not in self._warnings:
             self._warnings.append(line)
 
-    def _embeddings_of(self, among: Selection, space: Space) -> rows.Embedded:
+    def _embeddings_of(
+        self, among: Selection, space: Space, vectors: vector_files.Vectors
+    ) -> tuple[rows.Embedded, vector_files.Among]:
         assert among.where is not None
         known = self._embeddings_left.get(among.where)
         if known is None:
-            known = self._embeddings_left[among.where] = rows.embeddings_of(self._catalog, among, space)
+            left = rows.embeddings_of(self._catalog, among, space)
+            known = self._embeddings_left[among.where] = left, vectors.among(left.ids)
         return known
 
     def _load_vectors(self, space: Space) -> vector_files.Vectors:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import func, select, text
 
 from indexer import tables as t
@@ -15,12 +16,10 @@ from indexer import words as text_tables
 from indexer.catalog import Catalog
 from indexer.errors import IndexDamagedError, storage_errors
 from indexer.records import Space, WordHit
-from indexer.selection import Ids, Selection
+from indexer.selection import Ids, Selection, read_pairs
 
 Order: TypeAlias = Literal["taken", "name", "size"]
 _CHUNK = 500
-_FEW_CONTENTS = 20_000
-"""Up to so many are looked up by id; for more, two scans over indexes that hold all of it are faster."""
 _MOST_WORD_ROWS = 20_000
 
 
@@ -35,35 +34,29 @@ class Embedded:
 def embeddings_of(catalog: Catalog, among: Selection, space: Space) -> Embedded:
     """Return the embeddings of a space that at least one of the chosen files shows."""
     assert among.content_ids is not None
-    frame, embedding = t.frame, t.embedding
+    # CROSS JOIN keeps this order: two look-ups for each content, in indexes that hold all that is asked.
+    query = (
+        "SELECT embedding.id, frame.id FROM json_each(?) AS chosen "
+        "CROSS JOIN frame ON frame.content_id = chosen.value "
+        "CROSS JOIN embedding ON embedding.frame_id = frame.id AND embedding.space_id = ?"
+    )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        if len(among.content_ids) <= _FEW_CONTENTS:
-            joined = frame.join(embedding, embedding.c.frame_id == frame.c.id)
-            query = (
-                select(embedding.c.id, frame.c.id).select_from(joined).where(embedding.c.space_id == space.id)
-            )
-            found = [
-                tuple(row)
-                for part in _parts(among.content_ids.tolist())
-                for row in connection.execute(query.where(frame.c.content_id.in_(part)))
-            ]
-            pairs = np.array(found, np.int64).reshape(-1, 2)
-        else:
-            frames = _pairs(connection.exec_driver_sql("SELECT content_id, id FROM frame"))
-            chosen = np.sort(frames[np.isin(frames[:, 0], among.content_ids), 1])
-            pairs = _pairs(
-                connection.exec_driver_sql(
-                    "SELECT id, frame_id FROM embedding WHERE space_id = ?", (space.id,)
-                )
-            )
-            pairs = pairs[np.isin(pairs[:, 1], chosen)]
+        pairs = read_pairs(connection.exec_driver_sql(query, (_listed(among.content_ids), space.id)))
     pairs = pairs[np.argsort(pairs[:, 0])]
     return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
 
 
-def _pairs(cursor: Iterable[Sequence[int]]) -> Ids:
-    flat = np.fromiter((number for row in cursor for number in row), np.int64)
-    return flat.reshape(-1, 2)
+def living(catalog: Catalog, embedding_ids: Ids) -> npt.NDArray[np.bool_]:
+    """Return for each embedding whether a file shows it."""
+    query = (
+        "SELECT embedding.id, 1 FROM json_each(?) AS chosen "
+        "CROSS JOIN embedding ON embedding.id = chosen.value "
+        "CROSS JOIN frame ON frame.id = embedding.frame_id "
+        "WHERE EXISTS (SELECT 1 FROM file WHERE file.content_id = frame.content_id)"
+    )
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        pairs = read_pairs(connection.exec_driver_sql(query, (_listed(embedding_ids),)))
+    return np.isin(embedding_ids, pairs[:, 0])
 
 
 def whole_frames(catalog: Catalog, file_ids: Sequence[int]) -> dict[int, int]:
@@ -86,19 +79,20 @@ def matching_words(
     catalog: Catalog, words: str, k: int, among: Selection | None
 ) -> tuple[list[WordHit], str | None]:
     """Return (the best k contents by their words, why the text tables could not be asked or None)."""
-    expression, every = (text_tables.match_expression(words, every=every) for every in (False, True))
-    if expression is None or every is None or k <= 0:
+    if k <= 0:
         return [], None
     contents = files = None
     if among is not None and among.file_ids is not None and among.content_ids is not None:
-        contents, files = (json.dumps(ids.tolist()) for ids in (among.content_ids, among.file_ids))
+        contents, files = _listed(among.content_ids), _listed(among.file_ids)
     try:
         with storage_errors(catalog.folder), catalog.engine.connect() as connection:
             if not text_tables.is_ours(connection):
                 return [], "its text tables are not pixseek's"
             most = max(_MOST_WORD_ROWS, k)
-            scores = text_tables.search(connection, expression, most, contents, files)
-            complete = text_tables.search(connection, every, most, contents, files)
+            scores = text_tables.search(connection, words, most, contents, files)
+            complete = text_tables.search(connection, words, most, contents, files, every=True)
+            # One that has all the words may be beyond the best by any of them.
+            scores = {**complete, **scores}
             best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))[:k]
             frames: dict[int, int] = {}
             for part in _parts([content_id for content_id, _ in best]):
@@ -135,9 +129,14 @@ def listed_files(catalog: Catalog, among: Selection, k: int, sort: Order) -> lis
     parameters = {}
     if among.file_ids is not None:
         query = query.where(t.file.c.id.in_(text("SELECT value FROM json_each(:ids)")))
-        parameters["ids"] = json.dumps(among.file_ids.tolist())
+        parameters["ids"] = _listed(among.file_ids)
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
         return list(connection.execute(query, parameters).scalars())
+
+
+def _listed(ids: Ids) -> str:
+    """Return ids as one parameter for json_each: there may be a million."""
+    return json.dumps(ids.tolist())
 
 
 def _parts(items: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     ColumnElement,
+    CursorResult,
     Integer,
     LargeBinary,
     and_,
@@ -31,7 +34,6 @@ from indexer import filters as f
 from indexer import tables as t
 from indexer.catalog import Catalog
 from indexer.errors import storage_errors
-from indexer.formats import RAW_SUFFIXES
 from indexer.functions import EARTH_RADIUS_M
 
 Ids = npt.NDArray[np.int64]
@@ -147,10 +149,17 @@ def _evaluate(catalog: Catalog, node: f.Filter) -> tuple[Ids, Ids]:
 def _query(catalog: Catalog, condition: ColumnElement[bool]) -> tuple[Ids, Ids]:
     query = select(t.file.c.id, t.file.c.content_id).join(t.content, t.content.c.id == t.file.c.content_id)
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        rows = connection.execute(query.where(condition)).all()
-    pairs = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 2)
+        pairs = read_pairs(connection.execute(query.where(condition)))
     pairs = pairs[np.argsort(pairs[:, 0])]
     return pairs[:, 0], pairs[:, 1]
+
+
+def read_pairs(result: CursorResult[Any]) -> Ids:
+    """Return (n, 2) int64 of a result of two integers: past SQLAlchemy's rows, a million take 0.3 s."""
+    cursor: Any = result.cursor
+    flat = np.fromiter(chain.from_iterable(cursor), np.int64)
+    result.close()
+    return flat.reshape(-1, 2)
 
 
 # -- compiling
@@ -235,47 +244,36 @@ def _near(node: f.Near) -> ColumnElement[bool]:
     return and_(*parts, called == 1)
 
 
-_VIDEO_SUFFIXES = (b".mp4", b".mov", b".m4v", b".avi", b".mkv", b".webm", b".mpg", b".mpeg", b".mts", b".3gp")
-_ANIMATION_SUFFIXES = (b".gif", b".apng", b".avifs", b".heics", b".heifs")
-_RAW_ENDINGS = tuple(suffix.encode() for suffix in sorted(RAW_SUFFIXES))
+_VIDEO_FORMATS = ("3GP", "AVI", "M4V", "MKV", "MOV", "MP4", "MPEG", "MTS", "WEBM", "WMV")
+_MOVING_SUFFIXES = (".apng", ".avifs", ".heics", ".heifs")
+"""Of formats that hold stills as well; the catalog does not say how many pictures a file has."""
 _FORMAT_NAMES = {
-    "jpg": "JPEG", "heic": "HEIF", "tif": "TIFF", "avifs": "AVIF", "apng": "PNG", "jpegxl": "JXL",
+    "JPG": "JPEG", "HEIC": "HEIF", "TIF": "TIFF", "AVIFS": "AVIF", "APNG": "PNG", "JPEGXL": "JXL",
 }  # fmt: skip
 
 
 def _kind(node: f.Kind) -> ColumnElement[bool]:
-    name = node.name.casefold()
-    if name == "raw":
+    name = node.name.upper()
+    if name == "RAW":
         return _has_format("RAW")
-    if name == "video":
-        return _has_suffix(_VIDEO_SUFFIXES)
-    if name == "animation":
+    if name == "VIDEO":
+        return _has_format(*_VIDEO_FORMATS)
+    if name == "ANIMATION":
         return _is_animation()
-    if name == "photo":
-        return not_(or_(_has_format("RAW"), _has_suffix(_VIDEO_SUFFIXES), _is_animation()))
-    formats = {_FORMAT_NAMES.get(name, name.upper())}
+    if name == "PHOTO":
+        return and_(not_(_has_format("RAW", *_VIDEO_FORMATS)), not_(_is_animation()))
+    name = _FORMAT_NAMES.get(name, name)
     # Cameras write a JPEG with a second picture behind it, which is called .jpg all the same.
-    return _has_format(*formats, *(["MPO"] if "JPEG" in formats else []))
+    return _has_format("JPEG", "MPO") if name == "JPEG" else _has_format(name)
 
 
 def _is_animation() -> ColumnElement[bool]:
-    return or_(_has_format("GIF"), _has_suffix(_ANIMATION_SUFFIXES))
+    endings = (func.lower(func.substr(t.file.c.path, -len(suffix))) == suffix for suffix in _MOVING_SUFFIXES)
+    return or_(_has_format("GIF"), and_(_has_format("PNG", "AVIF", "HEIF"), or_(*endings)))
 
 
 def _has_format(*names: str) -> ColumnElement[bool]:
-    return func.upper(t.content.c.format).in_(names)
-
-
-def _has_suffix(suffixes: tuple[bytes, ...]) -> ColumnElement[bool]:
-    ending = {len(suffix) for suffix in suffixes}
-    return or_(
-        *(
-            func.lower(func.substr(t.file.c.path, -length)).in_(
-                [suffix.decode() for suffix in suffixes if len(suffix) == length]
-            )
-            for length in sorted(ending)
-        )
-    )
+    return t.content.c.format.in_(names)
 
 
 def _orientation(node: f.Orientation) -> ColumnElement[bool]:

@@ -26,10 +26,26 @@ from indexer.tables import signed
 
 ALWAYS_HASHED_BYTES = 64 * 2**20
 """Below this a snapshot is hashed at every open (60 ms); above, when its stat is not the one written."""
-_ROWS_AT_ONCE = 8_192
-"""Embeddings made float32 at a time: 12 MB of 384-d ones."""
+_SPARE = 16
+"""Fetched beyond k, so that equal scores at the border are told apart by their ids."""
+_NO_SCORES = np.empty(0, np.float32)
 _TAIL_SHARE, _TAIL_ROWS = 0.02, 256
 _MID_RUN_SHARE, _MID_RUN_ROWS = 0.5, 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Some of the embeddings in `Vectors`.
+
+    Attributes:
+        count: how many of them the snapshot holds.
+        bitmap: a bit for each place of the snapshot, lowest bit first.
+        tail: (n,) places in the tail.
+    """
+
+    count: int
+    bitmap: npt.NDArray[np.uint8]
+    tail: npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -69,23 +85,39 @@ class Vectors:
         order = np.lexsort((ids, -scores))[:k]
         return ids[order], np.asarray(scores[order], np.float32)
 
-    def nearest_among(
-        self, query: npt.NDArray[np.float32], k: int, ids: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return the k best of the embeddings `ids` (sorted); exact, ties by id. Unknown ids are left out."""
+    def among(self, ids: npt.NDArray[np.int64]) -> Among:
+        """Return the embeddings `ids` (sorted) as `nearest_among` wants them; unknown ids are left out."""
+        base = self._snapshot_ids()
         places = self.places_of(ids)
-        known = places >= 0
-        ids, places = ids[known], places[known]
-        scores = np.empty(len(ids), np.float32)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            scores[part] = self.rows_at(places[part]) @ query
+        bits = np.zeros(len(base), bool)
+        bits[places[(places >= 0) & (places < len(base))]] = True
+        tail = places[places >= len(base)] - len(base)
+        return Among(int(np.count_nonzero(bits)), np.packbits(bits, bitorder="little"), tail)
+
+    def nearest_among(
+        self, query: npt.NDArray[np.float32], k: int, among: Among
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return the k best of some embeddings (ids, scores), best first, ties by id.
+
+        Exact however few they are: FAISS passes over the rows that the bitmap does not hold and scores all
+        others. A million bits cost 2 ms, so there is no other way for few rows.
+        """
+        ids, scores = (
+            self.tail_ids[among.tail],
+            self.tail[among.tail] @ query if len(among.tail) else _NO_SCORES,
+        )
+        if self.snapshot is not None and among.count:
+            import faiss
+
+            base = self._snapshot_ids()
+            parameters = faiss.SearchParameters()
+            parameters.sel = faiss.IDSelectorBitmap(len(base), faiss.swig_ptr(among.bitmap))
+            wanted = min(k + _SPARE, among.count)
+            near, places = self.snapshot.index.search(query[None], wanted, params=parameters)
+            kept = places[0] >= 0
+            ids = np.concatenate([base[places[0][kept]], ids])
+            scores = np.concatenate([near[0][kept], scores])
         scores = np.where(np.isfinite(scores), scores, -2.0)
-        if k < len(ids):
-            # All that tie with the k-th stay until the ids decide.
-            border = np.partition(scores, len(ids) - k)[len(ids) - k]
-            kept = scores >= border
-            ids, scores = ids[kept], scores[kept]
         order = np.lexsort((ids, -scores))[:k]
         return ids[order], np.asarray(scores[order], np.float32)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from indexer import tables as t
 
@@ -27,6 +27,7 @@ TABLES = {
 _CAPTION_WEIGHT, _KEYWORD_WEIGHT, _NAME_WEIGHT = 2.0, 4.0, 0.5
 """A keyword was chosen for the picture, a caption describes it, a name may stand over a whole folder."""
 _CHUNK = 5_000
+_TOO_COMMON = 100_000
 _MOST_TERMS = 64
 """A question is short; a pasted page would make a query that takes minutes."""
 
@@ -140,27 +141,22 @@ def remove_orphans(connection: Connection) -> None:
 # -- asking
 
 
-def match_expression(words: str, *, every: bool = False) -> str | None:
-    """Return the FTS5 query of what a person wrote, or None when nothing is left to look for.
+def phrases_of(words: str, *, pairs: bool = True) -> list[str]:
+    """Return what to look for of what a person wrote: tokens, without stop words.
 
-    Every token is quoted, so nothing a person types is syntax. Tokens are joined by OR; stop words are left
-    out. A run of CJK characters is cut at particles and asked as a phrase, a long one also by its pairs.
-
-    Args:
-        every: join by AND, and ask for runs as a whole only.
+    A run of CJK characters is cut at particles and asked as a phrase, a long one also by its `pairs`.
     """
     clean = unicodedata.normalize("NFKC", words.encode("utf-8", "ignore").decode())
     phrases: dict[str, None] = {}
     for run in _UNSPACED_RUN.findall(clean):
         for part in filter(None, _UNSPACED_SMALL.split(run)):
             phrases[" ".join(part)] = None
-            for pair in () if every else pairwise(part):
+            for pair in pairwise(part) if pairs else ():
                 phrases[" ".join(pair)] = None
     for word in _WORD.findall(_UNSPACED_RUN.sub(" ", clean)):
         if word.lower() not in STOP_WORDS:
             phrases[word] = None
-    chosen = list(phrases)[:_MOST_TERMS]
-    return (" AND " if every else " OR ").join(f'"{phrase}"' for phrase in chosen) or None
+    return list(phrases)[:_MOST_TERMS]
 
 
 def is_ours(connection: Connection) -> bool:
@@ -170,38 +166,64 @@ def is_ours(connection: Connection) -> bool:
 
 
 def search(
-    connection: Connection, expression: str, most: int, contents: str | None, files: str | None
+    connection: Connection,
+    words: str,
+    most: int,
+    contents: str | None,
+    files: str | None,
+    *,
+    every: bool = False,
 ) -> dict[int, float]:
     """Return {content id: score} of contents with a living file, higher is better.
 
     Args:
+        words: as a person wrote them; nothing in them is syntax.
+        every: only where all of them stand together, in caption and keywords or in the names.
         most: rows taken from each table, the best.
         contents, files: JSON lists of the ids that count, None for all.
     Source: BM25 as SQLite has it, https://www.sqlite.org/fts5.html, section 5.1.1.
     """
     # The + keeps SQLite from running the full-text query once for every id of the list.
-    chosen = "AND +words.rowid IN (SELECT value FROM json_each(?))" if contents is not None else ""
-    query = (
-        f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
-        f"WHERE words MATCH ? {chosen} AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) "
-        "ORDER BY score, rowid LIMIT ?"
-    )
+    chosen = "+{}.rowid IN (SELECT value FROM json_each(:ids))"
+    asked = phrases_of(words, pairs=not every)
     found: dict[int, float] = {}
-    parameters = [expression, contents, most] if contents is not None else [expression, most]
-    for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
-        found[content_id] = -(score or 0.0)  # NULL where damage made it no number
-    chosen = "AND +names.rowid IN (SELECT value FROM json_each(?))" if files is not None else ""
-    query = (
-        f"SELECT file.content_id, bm25(names) AS score FROM names JOIN file ON file.id = names.rowid "
-        f"WHERE names MATCH ? {chosen} AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT ?"
-    )
-    parameters = [expression, files, most] if files is not None else [expression, most]
-    best: dict[int, float] = {}
-    for content_id, score in connection.exec_driver_sql(query, tuple(parameters)):
-        best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
-    for content_id, score in best.items():
-        found[content_id] = found.get(content_id, 0.0) + score
+    if expression := _expression(connection, "words", asked, every):
+        query = (
+            f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
+            f"WHERE words MATCH :words AND {chosen.format('words') if contents else ':ids IS NULL'} "
+            "AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) ORDER BY score, rowid LIMIT :most"
+        )
+        parameters = {"words": expression, "ids": contents, "most": most}
+        for content_id, score in connection.execute(text(query), parameters):
+            found[content_id] = -(score or 0.0)  # NULL where damage made it no number
+    if expression := _expression(connection, "names", asked, every):
+        query = (
+            "SELECT file.content_id, bm25(names) AS score "
+            "FROM names CROSS JOIN file ON file.id = names.rowid "
+            f"WHERE names MATCH :words AND {chosen.format('names') if files else ':ids IS NULL'} "
+            "AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT :most"
+        )
+        parameters = {"words": expression, "ids": files, "most": most}
+        best: dict[int, float] = {}
+        for content_id, score in connection.execute(text(query), parameters):
+            best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
+        for content_id, score in best.items():
+            found[content_id] = found.get(content_id, 0.0) + score
     return found
+
+
+def _expression(connection: Connection, table: str, phrases: Sequence[str], every: bool) -> str:
+    """Return an FTS5 query for any (or every one) of the phrases, quoted; "" when nothing is left.
+
+    A word in more rows than `_TOO_COMMON` (the name of a folder over all) tells nothing and costs a second a
+    million rows to weigh.
+    """
+    beyond = f"SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT 1 OFFSET {_TOO_COMMON}"
+    quoted = [f'"{phrase}"' for phrase in phrases]
+    telling = [one for one in quoted if connection.exec_driver_sql(beyond, (one,)).first() is None]
+    if every:
+        return " AND ".join(quoted) if telling else ""
+    return " OR ".join(telling)
 
 
 # -- checking

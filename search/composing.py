@@ -45,7 +45,8 @@ def compose_query(
     Args:
         words: a query as `parse` reads it; or arguments, which are such a query with blanks between them,
             except that `+` and `-` alone take the next argument whole, as rclip has it.
-        images: `PATH`, `PATH:WEIGHT`, an address, `-` or `clipboard:`; a file of the very name wins.
+        images: `PATH`, `PATH:WEIGHT`; for the path also an address, `-` or `clipboard:`. A file of the very
+            name wins over a weight.
         plus, minus: texts to add and to exclude; also `image:PATH`, `concept:NAME`, `id:123`, `./PATH`, and
             each with a weight as `2:TEXT` or `TEXT^2`. A weighted minus subtracts.
         concepts: `NAME` or `NAME:WEIGHT`.
@@ -135,6 +136,8 @@ def _named(name: str, argument: str, around: Surroundings, exists: Callable[[str
     weight = weight_of(tail) if head and not port else None
     if weight is not None and not (name == "image" and exists(_place(argument, around))):
         token.weight, value = _checked(argument, len(head), weight), head
+        if name == "image" and head == "clipboard":  # clipboard:0.5
+            value = "clipboard:"
     token.pieces = (Piece(value, True, 0),)
     return term_of(argument, token, part_of(argument, token, around), 0)
 

@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import Embeddings, UsageError
-from search.fusion import Floats, Kind, Parts
+from search.fusion import Floats, Kind, Parts, library_mean
 
-LIKED, DISLIKED, DISLIKED_ALONE = 1.0, 0.5, 0.1
+LIKED, DISLIKED, DISLIKED_ALONE = 1.5, 0.75, 0.15
 """Weights of the examples beside the question's 1. Wrong pictures among the first are almost right, and so
 without right ones beside them they say little."""
 _FEW = 1.0
 """Examples that count half of many: n / (n + this)."""
-_MEAN_WEIGHT = 8.0
-"""Pictures of a sample whose mean is believed half."""
 _LEARNED, _LEARNED_FROM = 0.2, 5.0
 """How much of the library's covariance a concept of very many examples uses, and at how many half of it."""
 _MEDIAN_STEPS = 32
@@ -60,7 +58,7 @@ def feedback_parts(
     """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts beside a question of 1."""
     vectors: list[Embeddings] = []
     weights: list[float] = []
-    mean = _library_mean(sample, liked.shape[1])
+    mean = library_mean(sample, liked.shape[1])
     for examples, weight in ((liked, LIKED), (disliked, -DISLIKED if len(liked) else -DISLIKED_ALONE)):
         if len(examples):
             vectors.append(_unit_or(examples.mean(axis=0, dtype=np.float64) - mean, examples[0]))
@@ -109,7 +107,7 @@ class _Learner:
     """What every picture of a library has in common, and concepts beside it."""
 
     def __init__(self, sample: Embeddings, dim: int, examples: int) -> None:
-        self.mean = _library_mean(sample, dim)
+        self.mean = library_mean(sample, dim)
         self.solve: Floats | None = None
         if len(sample) > 1:
             covariance = np.cov(sample.T.astype(np.float64))
@@ -135,14 +133,6 @@ def geometric_median(rows: Floats) -> Floats:
         pull = 1.0 / np.maximum(np.linalg.norm(rows - median, axis=1), 1e-3)
         median = (pull @ rows) / pull.sum()
     return median
-
-
-def _library_mean(sample: Embeddings, dim: int) -> Floats:
-    """Return the (dim,) mean of the library, nearer to 0 the fewer pictures it has."""
-    if not len(sample):
-        return np.zeros(dim)
-    mean: Floats = sample.mean(axis=0, dtype=np.float64) * (len(sample) / (len(sample) + _MEAN_WEIGHT))
-    return mean
 
 
 def _unit_or(vector: npt.NDArray[np.float64], otherwise: Embeddings) -> Embeddings:

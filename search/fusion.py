@@ -24,12 +24,18 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 Kind: TypeAlias = Literal["text", "image"]
 Nearest: TypeAlias = Callable[[Embeddings, int], tuple[Ints, Embeddings]]
 
-ENOUGH: dict[Kind, float] = {"text": 4.0, "image": 3.0}
+WORTH: dict[Kind, float] = {"text": 1.0, "image": 0.7}
+"""What a standard deviation counts: pictures alike stand further out than what a text means."""
+ENOUGH: dict[Kind, float] = {"text": 5.0, "image": 3.0}
 """Standard deviations above the library from which on more of a part hardly counts (`late`)."""
 _FAR_ENOUGH = 1.0
 """Standard deviations below the library from which on a picture is far enough from what is not wanted."""
 _SOFTNESS = 1.5
 """How sharp that bend is: the slope of the logistic, per standard deviation."""
+_COMMON = 0.5
+"""How much of what the whole library shares is taken out of a picture that is one part of several."""
+_MEAN_WEIGHT = 8.0
+"""Pictures of a sample whose mean is believed half."""
 _USUAL_SPREAD, _USUAL_COUNT = 0.1, 8
 """Standard deviation of cosines that a small library is believed to have; how many pictures that weighs."""
 WORD_WEIGHT, _MOST_WORDS, ALL_WORDS = 0.1, 3.0, 3.0
@@ -47,7 +53,7 @@ class Parts:
 
     Attributes:
         vectors: (m, dim) float32, unit; turned round (-v) where the weight was below 0.
-        weights: (m,) float64, above 0.
+        weights: (m,) float64, above 0; times `WORTH`.
         mean, spread: (m,) float64, of the cosines of each vector with the library.
         enough: (m,) float64, in standard deviations; see `late`.
         asked: (m,) bool, whether the weight was above 0.
@@ -72,8 +78,15 @@ class Parts:
             kinds: what each vector was made from; concepts and refined queries are images.
             sample: (n, dim) unit embeddings spread over the library; n may be 0.
         """
-        given = np.asarray(weights, dtype=np.float64)
+        given = np.asarray(weights, dtype=np.float64) * [WORTH[kind] for kind in kinds]
         sign = np.where(given < 0, -1.0, 1.0)
+        if len(vectors) > 1:
+            vectors = np.stack(
+                [
+                    _without_common(vector, sample) if kind == "image" else vector
+                    for vector, kind in zip(vectors, kinds, strict=True)
+                ]
+            )
         turned = (vectors * sign[:, None]).astype(np.float32)
         cosines = (sample @ turned.T).astype(np.float64)
         count = len(sample)
@@ -148,17 +161,20 @@ class Parts:
         return float(self.weights @ _belief(np.minimum(self.enough + high, limit), self.enough))
 
 
-def compose(vectors: Embeddings, weights: Sequence[float], sample: Embeddings) -> Embeddings:
+def compose(
+    vectors: Embeddings, weights: Sequence[float], kinds: Sequence[Kind], sample: Embeddings
+) -> Embeddings:
     """Return one (dim,) unit vector for all parts, each weighed by how far it spreads the library.
 
     Args:
         vectors: (m, dim) unit L2 norm.
         weights: m numbers, none 0.
+        kinds: what each vector was made from.
         sample: (n, dim) unit embeddings spread over the library.
     Raises:
         UsageError: the parts cancel out.
     """
-    return Parts.of(vectors, weights, ["text"] * len(vectors), sample).composed()
+    return Parts.of(vectors, weights, kinds, sample).composed()
 
 
 def join_texts(texts: Sequence[str], weights: Sequence[float]) -> list[tuple[str, float]]:
@@ -267,6 +283,28 @@ def _belief(standard: Floats, enough: Floats) -> Floats:
     """Return log sigmoid(softness * (standard - enough)) / softness: slope 1 far below, 0 far above."""
     belief: Floats = -np.logaddexp(0.0, -_SOFTNESS * (standard - enough)) / _SOFTNESS
     return belief
+
+
+def library_mean(sample: Embeddings, dim: int) -> Floats:
+    """Return the (dim,) mean of the library, nearer to 0 the fewer pictures it has."""
+    if not len(sample):
+        return np.zeros(dim)
+    mean: Floats = sample.mean(axis=0, dtype=np.float64) * (len(sample) / (len(sample) + _MEAN_WEIGHT))
+    return mean
+
+
+def _without_common(vector: Embeddings, sample: Embeddings) -> Embeddings:
+    """Return a picture's vector with less of the library's mean direction, at unit length.
+
+    Projected rather than subtracted: what was taken relative to the mean before (a concept) stays as it is.
+    """
+    mean = library_mean(sample, len(vector))
+    size = float(mean @ mean)
+    if size < 1e-12:
+        return vector
+    apart = vector - _COMMON * (float(vector @ mean) / size) * mean
+    norm = float(np.linalg.norm(apart))
+    return (apart / norm).astype(np.float32) if norm > 1e-6 else vector
 
 
 def _unit(vector: npt.NDArray[np.floating]) -> Embeddings:

@@ -61,6 +61,12 @@ class ColorEncoder:
         return self.preprocess.size
 
     @property
+    def calibration(self) -> dict[str, Any]:
+        """A cosine of 0.5 is as probable as not."""
+        curve = {"offset": -10.0, "score": 20.0}
+        return {"curves": dict.fromkeys(("text", "text_any", "image", "image_any"), curve)}
+
+    @property
     def preprocess(self) -> Preprocess:
         return Preprocess(size=16, mode="squash")
 
@@ -111,8 +117,8 @@ def draw(path: Path | bytes, color: str = "red", size: tuple[int, int] = (64, 48
     return target
 
 
-def main_with_color() -> None:
-    """Run pixseek with the ColorEncoder behind `--encoder color...` and behind auto."""
+def replace_encoders() -> None:
+    """Put the ColorEncoder behind `--encoder color...` and behind auto, in this process, for good."""
     import encoders
 
     real, real_captioner = encoders.load_encoder, encoders.load_captioner
@@ -127,6 +133,11 @@ def main_with_color() -> None:
 
     encoders.load_encoder, encoders.load_captioner = load, load_captioner
     encoders.resolve_auto = lambda **options: encoders.AutoChoice("color", None)
+
+
+def main_with_color() -> None:
+    """Run pixseek with the ColorEncoder in it."""
+    replace_encoders()
     import cli
 
     cli.main()

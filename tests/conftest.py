@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from tests.color import COLORS, ColorEncoder, draw
 
-__all__ = ["COLORS", "ROOT", "ColorEncoder", "Pixseek", "draw"]
+__all__ = ["COLORS", "ROOT", "ColorEncoder", "Inside", "Pixseek", "draw"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,6 +89,62 @@ class Pixseek:
         assert exits is None or done.returncode == exits, (done.returncode, done.stdout, done.stderr.decode())
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         return done
+
+
+class Inside(Pixseek):
+    """Runs pixseek in this process: no second of start-up, no standard streams but captured ones."""
+
+    def __init__(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[bytes]
+    ) -> None:
+        super().__init__(home)
+        self._monkeypatch, self._captured = monkeypatch, captured
+
+    def __call__(
+        self,
+        *arguments: str | bytes | Path,
+        exits: int | None = 0,
+        environ: dict[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[bytes]:
+        import encoders
+        from tests.color import replace_encoders
+
+        words = [os.fsdecode(argument) for argument in arguments]
+        with self._monkeypatch.context() as patch:
+            for name, value in (self.environ | (environ or {})).items():
+                patch.setenv(name, value)
+            patch.chdir(self.home)
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(options.get("input", b""))))
+            for name in ("load_encoder", "load_captioner", "resolve_auto"):
+                patch.setattr(encoders, name, getattr(encoders, name))  # put back afterwards
+            replace_encoders()
+            import cli
+
+            self._captured.readouterr()
+            code = cli._run(words, debug=False)
+        done = subprocess.CompletedProcess(words, code, *self._captured.readouterr())
+        assert exits is None or done.returncode == exits, (code, done.stdout, done.stderr.decode())
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return done
+
+
+@pytest.fixture
+def inside(
+    library: Pixseek, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Inside:
+    """`library`, asked in this process."""
+    return Inside(library.home, monkeypatch, capfdbinary)
+
+
+@pytest.fixture
+def inside_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Inside:
+    """pixseek in this process, without an index yet."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return Inside(home, monkeypatch, capfdbinary)
 
 
 @pytest.fixture

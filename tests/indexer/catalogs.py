@@ -66,6 +66,15 @@ def write(
     return folder
 
 
+def migrate(folder: Path) -> None:
+    """Open for writing, as `pixseek index` does."""
+    lock = WriterLock(folder)
+    try:
+        Ledger.open_or_create(folder).close()
+    finally:
+        lock.close()
+
+
 def take_back_to_format_1(folder: Path) -> None:
     """Make the catalog what the code of format 1 would have left."""
     database = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)

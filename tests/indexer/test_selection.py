@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -51,7 +52,7 @@ TIMES = [
 CAMERAS = ["Canon EOS R6", "FUJIFILM X-T5", "LEICA Großformat", "%_*"]
 KEYWORDS = ["Été", "dog", "hot dog", "海边", "İstanbul"]
 FOLDERS = ["/p/2023", "/p/2023/rome", "/p/2023x", "/p/E\u0301te\u0301", "/p"]
-SUFFIXES = [".jpg", ".JPG", ".gif", ".apng", ".mov", ".png", ""]
+SUFFIXES = [".jpg", ".JPG", ".gif", ".aPNG", ".heics", ".png", ""]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def draw_library(seed: int, count: int) -> list[Known]:
         sides = rng.choice([(40, 30), (30, 40), (40, 40)])
         found.append(
             Known(
-                path, rng.choice(["JPEG", "PNG", "GIF", "RAW", "HEIF", "MPO"]), 1000 + number, *sides, about
+                path,
+                rng.choice(["JPEG", "PNG", "GIF", "RAW", "HEIF", "MPO", "MOV"]),
+                1000 + number,
+                *sides,
+                about,
             )
         )
     return found
@@ -171,8 +176,10 @@ def accepts(node: Filter, file: Known) -> bool:
                 return False
             return metres((about.latitude, about.longitude), (latitude, longitude)) <= radius_m
         case Kind(name):
-            raw, video = file.format == "RAW", suffix == ".mov"
-            moving = file.format == "GIF" or suffix in (".gif", ".apng")
+            raw, video = file.format == "RAW", file.format == "MOV"
+            moving = file.format == "GIF" or (file.format, suffix) in itertools.product(
+                ("PNG", "HEIF"), (".apng", ".heics")
+            )
             kinds = {"raw": raw, "video": video, "animation": moving, "photo": not (raw or video or moving)}
             same = {"JPEG": ("JPEG", "MPO"), "jpg": ("JPEG", "MPO"), "heic": ("HEIF",)}
             return kinds[name] if name in kinds else file.format in same.get(name, (name.upper(),))

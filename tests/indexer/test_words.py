@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import Index, IndexDamagedError, Metadata, Under, check, prune, repair
-from indexer.words import STOP_WORDS, match_expression, text_of
+from indexer.words import STOP_WORDS, phrases_of, text_of
 from tests.indexer.catalogs import content, shown_at, write
 from tests.indexer.conftest import Library
 
@@ -42,7 +42,7 @@ def found(folder: Path, words: str, k: int = 20, under: bytes | None = None) -> 
     with Index.open(folder) as index:
         hits = index.matching_words(words, k, index.select(Under(under)) if under else None)
         assert index.warnings == []
-        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert hits == sorted(hits, key=lambda hit: (not hit.complete, -hit.score))
         return [
             index.frames([hit.frame_id])[hit.frame_id][0].path.decode().removeprefix("/p/") for hit in hits
         ]
@@ -106,10 +106,14 @@ def test_text_is_written_the_same_way_twice(text: str):
 
 
 def test_a_pasted_page_is_cut():
-    expression = match_expression(" ".join(f"word{number}" for number in range(100_000)))
-    assert expression is not None
-    assert len(expression) < 2_000
-    assert match_expression(" ".join(STOP_WORDS)) is None
+    assert len(phrases_of(" ".join(f"word{number}" for number in range(100_000)))) < 100
+    assert phrases_of(" ".join(STOP_WORDS)) == []
+
+
+def test_word_in_very_many_rows_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    assert len(found(folder, "else kites", 50)) == 23
+    monkeypatch.setattr("indexer.words._TOO_COMMON", 10)
+    assert set(found(folder, "else kites")) == {"kites/6.jpg", "kites/7.jpg", "kites/8.jpg"}
 
 
 def test_copies_are_one_hit_and_dead_files_none(tmp_path: Path):
@@ -273,3 +277,25 @@ def test_writer_on_damaged_text_says_repair(library: Library):
     repair(library.index_dir)
     assert library.index().indexed == 2
     assert check(library.index_dir).ok
+
+
+@pytest.mark.parametrize(
+    ("words", "complete"),
+    [
+        ("dog beach", {"rome/IMG_0001.jpg"}),
+        ("a dog on the beach", {"rome/IMG_0001.jpg"}),
+        ("pets dog", {"rome/IMG_0001.jpg"}),
+        ("beach", {"wholeFamily/3.jpg", "rome/IMG_0001.jpg", "rome/DSC_beach2019.jpg"}),
+        ("rome beach 2019", {"rome/DSC_beach2019.jpg"}),
+        ("dog rome", set()),
+        ("海边的狗", {"rome/IMG_0002.jpg"}),
+        ("海边的猫", set()),
+    ],
+)
+def test_a_picture_that_has_all_the_words_is_told_from_one_that_has_some(
+    folder: Path, words: str, complete: set[str]
+) -> None:
+    with Index.open(folder) as index:
+        frames = [hit.frame_id for hit in index.matching_words(words, 20) if hit.complete]
+        paths = {record.path.decode() for records in index.frames(frames).values() for record in records}
+    assert {path.removeprefix("/p/") for path in paths} == complete

@@ -474,8 +474,11 @@ def test_options_are_parts_as_a_whole() -> None:
 def test_a_file_with_a_colon_wins_over_a_weight() -> None:
     assert compose(None, images=["odd:2"]) == "image:odd:2"
     assert compose(None, images=["even:2"]) == "image:even^2"
-    assert compose(None, images=["http://a:80", "http://a/b.jpg:2", "-:2", "clipboard:", "~/p.jpg"]) == (
-        "image:http://a:80 image:http://a/b.jpg^2 image:-^2 image:clipboard: image:/home/me/p.jpg"
+    assert compose(None, images=["http://a:80", "http://a/b.jpg:2", "~/p.jpg"]) == (
+        "image:http://a:80 image:http://a/b.jpg^2 image:/home/me/p.jpg"
+    )
+    assert compose(None, images=["-:2", "clipboard:", "clipboard:2", "clipboard"]) == (
+        "image:-^2 image:clipboard: image:clipboard:^2 image:clipboard"
     )
     assert compose(["/there/odd^2"]) == 'image:"/there/odd^2"'
 
