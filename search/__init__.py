@@ -10,9 +10,11 @@ address), `fetch` (a picture from a public address, and from no other), `clipboa
 
 from __future__ import annotations
 
+from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
 from search.composing import compose_query
 from search.feedback import concept_threshold, concept_vector
 from search.language import all_of, parse, parse_filter
+from search.measuring import PHRASES, discriminant, nonsense
 from search.printing import print_filter, print_query
 from search.query import (
     Concept,
@@ -36,12 +38,16 @@ from search.searcher import Searcher
 from search.syntax import QuerySyntaxError
 
 __all__ = [
+    "PHRASES",
+    "Calibration",
     "Concept",
     "Crop",
+    "Curve",
     "Fusion",
     "Grouping",
     "Hit",
     "Indexed",
+    "Null",
     "Picture",
     "Query",
     "QueryPicture",
@@ -57,11 +63,16 @@ __all__ = [
     "concept_threshold",
     "concept_vector",
     "crop_picture",
+    "discriminant",
     "load_picture",
+    "nonsense",
+    "of_bank",
+    "of_library",
     "parse",
     "parse_filter",
     "print_filter",
     "print_query",
+    "sentence_share",
     "thumbnail",
     "words_read",
 ]
