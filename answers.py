@@ -29,6 +29,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 # Spreadsheets take a cell that begins so for a formula, and these come from inside the pictures.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Conditions that are tried one by one to say which one leaves nothing; each is a query or two.
+_TRIED = 12
 _WRITTEN_BY_STRANGERS = frozenset({"camera", "lens", "caption", "keywords"})
 
 
@@ -187,16 +189,19 @@ def reasons(results: Results, opened: Index) -> list[str]:
     lines = []
     if results.excluded:
         names = " and ".join(_named(term) for term in query.terms if term.excluded)
-        lines.append(
-            f"{names} removed all {results.excluded:,} that were near; without it there would be some"
-        )
+        every = "" if results.cut else "all "
+        lines.append(f"{names} removed {every}{terminal.count(results.excluded, 'picture')}")
     if results.cut:
-        sure = percent(results.best_probability)
-        what = "nothing in this library" if query.where is None else f"none of the {results.left:,} left"
-        lines.append(
-            f"{what} probably matches {_asked_for(query)}{f' (best: {sure})' if sure else ''}; "
-            "to see the nearest anyway: --min-probability 0"
-        )
+        place = "nothing in this library" if query.where is None else f"none of the {results.left:,} left"
+        asked = _asked_for(query)
+        if query.min_probability:
+            lines.append(f"{place} matches {asked} with {percent(query.min_probability)} or more")
+        else:
+            sure = percent(results.best_probability)
+            lines.append(
+                f"{place} probably matches {asked}{f' (best: {sure})' if sure else ''}; "
+                "to see the nearest anyway: --min-probability 0"
+            )
     return lines or ["nothing else there"]
 
 
@@ -207,7 +212,7 @@ def _filtered_out(where: Filter, opened: Index, searched: int) -> str:
 
     text = print_filter(where)
     line = f"{text} left 0 of {terminal.count(searched, 'picture')}"
-    if not isinstance(where, And):
+    if not isinstance(where, And) or len(where.parts) > _TRIED:
         return line
     for part in where.parts:
         if not opened.select(part).files:

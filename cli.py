@@ -312,6 +312,9 @@ def options(
 
 def main() -> NoReturn:
     """Run pixseek and exit with a code of the table in the README."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed (`>&-`): its number must not go to a file of the index
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     arguments = sys.argv[1:]
     options_end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:options_end]

@@ -28,7 +28,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Such as our-dog.", sh
 
 app = typer.Typer(
     help="Name what a few pictures have in common, and ask for it: concept:our-dog on a beach.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 

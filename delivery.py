@@ -71,13 +71,13 @@ class Delivery:
         if self.sheet is not None:
             from sheets import require_target
 
-            require_target(self.sheet, opened.status().roots, force=self.force)
+            require_target(self.sheet, opened.roots(), force=self.force)
         if self.folder is not None:
             from exports import require_folder
 
             require_folder(self.folder)
             place = os.path.realpath(os.fsencode(self.folder)) + b"/"
-            if any(place.startswith(root.rstrip(b"/") + b"/") for root in opened.status().roots):
+            if any(place.startswith(root.rstrip(b"/") + b"/") for root in opened.roots()):
                 terminal.note(
                     f"{self.folder} is inside an indexed folder: what is put there will be indexed, too"
                 )
@@ -94,14 +94,25 @@ class Delivery:
             terminal.note(line)
         encoder = opened.space.spec if opened.space else None
         draw = _previewer() if self.preview and self.form in ("lines", "paths") else None
-        give(results, self.form, question=question, encoder=encoder, draw=draw)
-        if results.hits and self.sheet is not None:
-            self._draw_sheet(results, self.sheet)
-        complete = self.folder is None or _export(results, self.folder, link=self.link)
-        if results.hits and self.open_them:
-            self._open(results)
+        gone: terminal.OutputClosed | None = None
+        try:
+            give(results, self.form, question=question, encoder=encoder, draw=draw)
+        except terminal.OutputClosed as closed:  # `--export-to out | head -1` exports all the same
+            gone = closed
+        complete = not results.hits or self._take_along(results)
         if not complete:
             raise typer.Exit(SOME_FAILED)
+        if gone is not None:
+            raise gone
+
+    def _take_along(self, results: Results) -> bool:
+        """Return whether every hit that was to be exported was."""
+        if self.sheet is not None:
+            self._draw_sheet(results, self.sheet)
+        complete = self.folder is None or _export(results, self.folder, link=self.link)
+        if self.open_them:
+            self._open(results)
+        return complete
 
     def _draw_sheet(self, results: Results, target: Path) -> None:
         from sheets import write_sheet

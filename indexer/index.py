@@ -13,6 +13,7 @@ import numpy.typing as npt
 from indexer import memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
+from indexer.copies import Copies
 from indexer.database import CATALOG_NAME
 from indexer.filters import Filter
 from indexer.records import (
@@ -226,6 +227,11 @@ class Index:
         """Return {(smaller content hash, larger): what a person decided about the two}."""
         return memory.read_verdicts(self._catalog) if self._catalog.version >= 2 else {}
 
+    @property
+    def copies(self) -> Copies:
+        """Return the files as copies of contents: what finding duplicates reads."""
+        return Copies(self._catalog, self.space)
+
     def looks(self) -> Iterator[tuple[int, Look]]:
         """Yield (content id, look) by content id, of contents that were indexed with one."""
         return memory.read_looks(self._catalog) if self._catalog.version >= 2 else iter(())
@@ -243,6 +249,10 @@ class Index:
             kept = np.array([number in live for number in ids.tolist()], bool)
             frames = np.array([live[number] for number in ids[kept].tolist()], np.int64)
             yield frames, vectors[kept].astype(np.float32)
+
+    def roots(self) -> list[bytes]:
+        """Return the real paths of the folders that were indexed."""
+        return list(self._catalog.roots())
 
     def failures(self) -> Iterator[Failure]:
         """Yield the files that could not be indexed, or only in part, by path."""

@@ -9,14 +9,16 @@ import io
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answers import CSV_COLUMNS, Form, chosen_form, csv_rows, give, hit_lines, percent
+from answers import CSV_COLUMNS, Form, chosen_form, csv_rows, give, hit_lines, percent, reasons
 from encoders import UsageError
-from search import Hit, Query
+from indexer import Filter
+from search import Hit, Query, parse, print_filter
 from tests.hits import hit, results
 
 
@@ -169,3 +171,54 @@ def test_a_preview_is_drawn_below_its_line(capfdbinary: pytest.CaptureFixture[by
 def test_every_field_of_a_hit_is_in_the_csv() -> None:
     fields = {field.name for field in dataclasses.fields(Hit)} - {"group"}
     assert fields | {"path_b64", "more"} == set(CSV_COLUMNS)
+
+
+# --- why there is nothing
+
+
+class Shelf:
+    """Stands in for an index: how many pictures each filter leaves."""
+
+    def __init__(self, left: dict[str, int] | None = None) -> None:
+        self.left = left or {}
+
+    def select(self, where: Filter) -> SimpleNamespace:
+        return SimpleNamespace(files=self.left[print_filter(where)])
+
+
+def why(query: str, shelf: dict[str, int] | None = None, **changes: object) -> list[str]:
+    asked = dataclasses.replace(parse(query), min_probability=changes.pop("least", None))  # type: ignore[arg-type]
+    answer = results(query=asked, searched=changes.pop("searched", 12_345), **changes)
+    return reasons(answer, Shelf(shelf))  # type: ignore[arg-type]
+
+
+def test_the_condition_that_leaves_nothing_is_named() -> None:
+    assert why("camera:canon", left=0) == ["camera:canon left 0 of 12,345 pictures"]
+    (line,) = why("camera:canon taken:2023", {"camera:canon": 0, "taken:2023": 9}, left=0)
+    assert line == "camera:canon taken:2023 left 0 of 12,345 pictures: there is none with camera:canon"
+    (line,) = why("camera:canon taken:2023", {"camera:canon": 57, "taken:2023": 9}, left=0)
+    assert line == (
+        "camera:canon taken:2023 left 0 of 12,345 pictures; without camera:canon there would be 9, "
+        "without taken:2023 there would be 57"
+    )
+
+
+def test_what_was_excluded_or_is_improbable_is_said() -> None:
+    assert why("beach -people", excluded=40) == ["-people removed all 40 pictures"]
+    assert why("asdf", cut=9, best_probability=0.03) == [
+        "nothing in this library probably matches 'asdf' (best: 3 %); to see the nearest anyway: "
+        "--min-probability 0"
+    ]
+    assert why("asdf type:png", cut=9, left=20, best_probability=0.03)[0].startswith(
+        "none of the 20 left probably matches 'asdf'"
+    )
+    assert why("a dog", cut=9, best_probability=0.8, least=0.9) == [
+        "nothing in this library matches 'a dog' with 90 % or more"
+    ]
+    assert why("beach -people", excluded=4, cut=2, best_probability=0.01)[0] == "-people removed 4 pictures"
+
+
+def test_where_there_are_hits_or_no_pictures_the_reason_is_another() -> None:
+    assert reasons(results(hit("/a"), cut=5), Shelf()) == []  # type: ignore[arg-type]
+    assert why("a dog", searched=0) == ["the index is empty; fill it with: pixseek index FOLDER"]
+    assert why("a dog") == ["nothing else there"]

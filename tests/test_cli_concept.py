@@ -73,6 +73,13 @@ def test_a_name_that_no_query_could_hold_is_wrong_usage(inside: Inside, name: st
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["add"], ["add", "x"], ["show"]])
+def test_half_a_command_is_one_line(inside: Inside, words: list[str]) -> None:
+    done = inside("concept", *words, exits=2)
+    assert len(done.stderr.splitlines()) == 1
+    assert b"--help" in done.stderr
+
+
 def test_concepts_need_an_index_that_holds_something(inside_new: Inside, tmp_path: Path) -> None:
     for command in (["list"], ["show", "x"], ["remove", "x"], ["add", "x", "y.png"]):
         inside_new("concept", *command, exits=10)

@@ -14,8 +14,18 @@ import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+GROUPS = {
+    group.name: {
+        command.name or command.callback.__name__
+        for command in group.typer_instance.registered_commands
+        if command.callback
+    }
+    for group in cli.app.registered_groups
+    if group.name and group.typer_instance
+}
 COMMANDS = sorted(
-    command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
+    {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    | set(GROUPS)
 )
 
 
@@ -30,7 +40,7 @@ def shell_lines() -> list[str]:
 
 
 def help_of(command: str) -> str:
-    call = [sys.executable, str(ROOT / "cli.py"), *([command] if command else []), "--help"]
+    call = [sys.executable, str(ROOT / "cli.py"), *command.split(), "--help"]
     return subprocess.run(call, capture_output=True, text=True, check=True).stdout
 
 
@@ -46,9 +56,15 @@ def test_every_command_and_option_in_the_readme_exists() -> None:
         command = next((word for word in words if not word.startswith("-")), "")
         if command:
             assert command in COMMANDS, line
+        if command in GROUPS:
+            inner = next(word for word in words[words.index(command) + 1 :] if not word.startswith("-"))
+            assert inner in GROUPS[command], line
+            command += " " + inner
         text = helps.setdefault(command, help_of(command))
         for word in words:
-            if re.match(r"--?[a-z0-9]", word):
+            # Of `search`, -people is a word and no option.
+            if re.match(r"--[a-z]|-[a-z0-9]$" if command == "search" else r"--?[a-z0-9]", word):
+                word = word.partition("=")[0]
                 assert re.search(rf"(^|[\s,]){re.escape(word)}\b", text, re.MULTILINE), f"{line}: {word}"
 
 
