@@ -59,6 +59,7 @@ class Parts:
         mean, spread: (m,) float64, of the cosines of each vector with the library.
         enough: (m,) float64, in standard deviations; see `late`.
         asked: (m,) bool, whether the weight was above 0.
+        across: whether both texts and pictures are asked for.
     """
 
     vectors: Embeddings
@@ -67,6 +68,7 @@ class Parts:
     spread: Floats
     enough: Floats
     asked: npt.NDArray[np.bool_]
+    across: bool
 
     @classmethod
     def of(
@@ -96,7 +98,8 @@ class Parts:
         variance = cosines.var(axis=0) if count else np.zeros(len(turned))
         spread = np.sqrt((count * variance + _USUAL_COUNT * _USUAL_SPREAD**2) / (count + _USUAL_COUNT))
         enough = np.where(given < 0, _FAR_ENOUGH, [ENOUGH[kind] for kind in kinds])
-        return cls(turned, np.abs(given), mean, spread, enough, sign > 0)
+        across = len({kind for kind, weight in zip(kinds, weights, strict=True) if weight > 0}) > 1
+        return cls(turned, np.abs(given), mean, spread, enough, sign > 0, across)
 
     def standard(self, embeddings: Embeddings) -> Floats:
         """Return (n, m) standard deviations that each picture stands above the library, for each part."""
