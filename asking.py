@@ -37,6 +37,7 @@ from choices import (
     SortBy,
     Symlink,
     Where,
+    encoder_cache,
     encoder_chooser,
     index_folder,
 )
@@ -314,7 +315,7 @@ def _answer(
         else:
             choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
             chosen = choose(opened.space)
-            searcher = Searcher(opened, chosen)
+            searcher = Searcher(opened, chosen, cache_dir=encoder_cache())
             ready = _loaded(
                 query, opened, searcher.image_size, offline=offline, exclude_self=exclude_self, crop=crop
             )

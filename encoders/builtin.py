@@ -179,7 +179,7 @@ class BuiltinEncoder:
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """What its cosines are worth (calibration.json, see `search.calibration`); None where none came along."""
+        """What its cosines are worth (`search.calibration`); None where no calibration.json came along."""
         try:
             record = json.loads((self._weights.folder / "calibration.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

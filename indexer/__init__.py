@@ -1,7 +1,7 @@
 """The index: how it is made, kept and opened.
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
-partial, raw, images, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
+partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
 The truth: tables, words, migrations, records, functions, database, catalog, ledger, lock, memory. The cache:
 vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
 (`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from indexer.copies import Copies, FileChanges, FileCopy, forget_verdicts
     from indexer.errors import (
         IndexDamagedError,
         IndexingError,
@@ -56,9 +57,11 @@ if TYPE_CHECKING:
         WordHit,
     )
     from indexer.selection import Selection
+    from indexer.squares import Square, read_squares
     from indexer.upkeep import CheckReport, Problem, PruneReport, backup, check, prune, repair
 
 _HOMES = {
+    "copies": ("Copies", "FileChanges", "FileCopy", "forget_verdicts"),
     "errors": (
         "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
         "IndexingError",
@@ -78,6 +81,7 @@ _HOMES = {
         "RepairReport", "Space", "Verdict", "WordHit",
     ),
     "selection": ("Selection",),
+    "squares": ("Square", "read_squares"),
     "upkeep": ("CheckReport", "Problem", "PruneReport", "backup", "check", "prune", "repair"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -86,8 +90,11 @@ __all__ = [
     "And",
     "CheckReport",
     "Concept",
+    "Copies",
     "DecodeLimits",
     "Failure",
+    "FileChanges",
+    "FileCopy",
     "Filter",
     "FrameRecord",
     "ImageError",
@@ -118,6 +125,7 @@ __all__ = [
     "RepairReport",
     "Selection",
     "Space",
+    "Square",
     "Taken",
     "TakenOn",
     "Under",
@@ -127,9 +135,11 @@ __all__ = [
     "check",
     "decode",
     "describe",
+    "forget_verdicts",
     "index_folders",
     "prune",
     "read_blocks",
+    "read_squares",
     "remove_concept",
     "repair",
     "save_concept",

@@ -227,19 +227,24 @@ class Catalog:
         return found
 
     def hashes_by_size(
-        self, sizes: Iterable[int], space_id: int, most: int = 256
+        self, sizes: Iterable[int], space_id: int, most: int = 256, *, with_look: bool = False
     ) -> dict[int, frozenset[bytes]]:
-        """Return {size: hashes of embedded contents of that size}, without very common sizes."""
+        """Return {size: hashes of embedded contents of that size}, without very common sizes.
+
+        Args:
+            with_look: only of contents that also have a look.
+        """
         found: dict[int, list[bytes]] = {}
         embedded = exists().where(
             t.frame.c.content_id == t.content.c.id,
             t.embedding.c.frame_id == t.frame.c.id,
             t.embedding.c.space_id == space_id,
         )
+        usable = embedded & exists().where(t.look.c.content_id == t.content.c.id) if with_look else embedded
         with storage_errors(self.folder), self.engine.connect() as connection:
             for part in _parts(list(set(sizes))):
                 query = select(t.content.c.size_bytes, t.content.c.hash).where(
-                    t.content.c.size_bytes.in_(part), embedded
+                    t.content.c.size_bytes.in_(part), usable
                 )
                 for row in connection.execute(query):
                     found.setdefault(row.size_bytes, []).append(row.hash)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from indexer import memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
+from indexer.copies import Copies
 from indexer.database import CATALOG_NAME
 from indexer.filters import Filter
 from indexer.records import (
@@ -225,6 +226,11 @@ class Index:
     def verdicts(self) -> dict[tuple[bytes, bytes], Verdict]:
         """Return {(smaller content hash, larger): what a person decided about the two}."""
         return memory.read_verdicts(self._catalog) if self._catalog.version >= 2 else {}
+
+    @property
+    def copies(self) -> Copies:
+        """Return the files as copies of contents: what finding duplicates reads."""
+        return Copies(self._catalog, self.space)
 
     def looks(self) -> Iterator[tuple[int, Look]]:
         """Yield (content id, look) by content id, of contents that were indexed with one."""

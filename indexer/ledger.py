@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,24 @@ class Ledger(Catalog):
         with storage_errors(self.folder), self.engine.begin() as connection:
             connection.execute(statement)
 
-    def commit(self, space: Space, contents: Sequence[NewContent], files: Sequence[FileUpdate]) -> None:
-        """Write pictures and the files that show them in one transaction: all of it is kept, or nothing."""
+    def commit(
+        self,
+        space: Space,
+        contents: Sequence[NewContent],
+        files: Sequence[FileUpdate],
+        looks: Mapping[int, Look] | None = None,
+    ) -> None:
+        """Write pictures and the files that show them in one transaction: all of it is kept, or nothing.
+
+        Args:
+            looks: of contents that are there and had none, by content id.
+        """
         with storage_errors(self.folder), self.engine.begin() as connection:
             new_ids = self._insert_contents(connection, space, contents)
             self._upsert_files(connection, files, new_ids)
+            rows = [_look_row(content_id, look) for content_id, look in (looks or {}).items()]
+            if rows:
+                connection.execute(upsert(t.look).on_conflict_do_nothing(), checked("look", rows))
 
     def _insert_contents(
         self, connection: Connection, space: Space, contents: Sequence[NewContent]
@@ -149,10 +162,7 @@ class Ledger(Catalog):
             ids[content.hash] = content_id
             rows["content"].append(_content_row(content_id, content))
             if content.look is not None:
-                rows["look"].append({
-                    "content_id": content_id, "phash": t.signed(content.look.phash),
-                    "sharpness": float(content.look.sharpness),
-                })  # fmt: skip
+                rows["look"].append(_look_row(content_id, content.look))
             for position, region in enumerate(content.regions):
                 box = (None,) * 4 if region is None else (region.x, region.y, region.width, region.height)
                 rows["frame"].append(
@@ -242,6 +252,10 @@ def _content_row(row_id: int, content: NewContent) -> dict[str, Any]:
         "latitude": meta.latitude, "longitude": meta.longitude, "caption": meta.caption,
         "keywords": json.dumps(list(meta.keywords)) if meta.keywords else None, "rating": meta.rating,
     }  # fmt: skip
+
+
+def _look_row(content_id: int, look: Look) -> dict[str, Any]:
+    return {"content_id": content_id, "phash": t.signed(look.phash), "sharpness": float(look.sharpness)}
 
 
 def checked(table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +12,7 @@ import numpy.typing as npt
 
 from indexer.images import Region
 from indexer.metadata import Metadata
+from indexer.records import Look
 
 if TYPE_CHECKING:
     from encoders import Pixels
@@ -24,6 +27,10 @@ class FileStat:
     ctime_ns: int
     inode: int
     dev: int
+
+    @classmethod
+    def of(cls, info: os.stat_result) -> FileStat:
+        return cls(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class Decoded:
         pixels: (n, size, size, 3) uint8, the whole picture first; n is 0 when the content was known.
         regions: one per row of pixels; None stands for the whole picture.
         width, height: pixels of the upright original.
+        look: of the whole picture; None when the content was known.
     """
 
     token: int
@@ -64,6 +72,7 @@ class Decoded:
     format: str
     warning: str | None
     metadata: Metadata | None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,15 @@ def read_stat(values: Any) -> FileStat:
     return FileStat(*values)
 
 
+def read_look(values: Any) -> Look:
+    phash, sharpness = values
+    if type(phash) is not int or type(sharpness) is not float:
+        raise ValueError("not a look")
+    if not 0 <= phash < 1 << 64 or not math.isfinite(sharpness):
+        raise ValueError("not a look")
+    return Look(phash, sharpness)
+
+
 def read_answer(task: DecodeTask, head: dict[str, Any], body: bytearray) -> Outcome:
     """Return what the worker's answer says; raises ValueError, KeyError or TypeError when it is malformed."""
     stat = None if head["stat"] is None else read_stat(head["stat"])
@@ -113,5 +131,5 @@ def read_answer(task: DecodeTask, head: dict[str, Any], body: bytearray) -> Outc
     about["keywords"] = tuple(about["keywords"])
     return Decoded(
         task.token, task.path, stat, digest, False, pixels, regions, int(head["width"]), int(head["height"]),
-        str(head["format"]), head["warning"], Metadata(**about),
+        str(head["format"]), head["warning"], Metadata(**about), read_look(head["look"]),
     )  # fmt: skip

@@ -22,7 +22,7 @@ from indexer.errors import storage_errors
 from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
-from indexer.records import Failure, IndexReport, KnownFile, Progress, Space
+from indexer.records import Failure, IndexReport, KnownFile, Look, Progress, Space
 from indexer.scan import Candidate, FolderProblem, minimal_roots
 from indexer.scanner import Found, Scanner
 from indexer.sweep import Sightings, sweep
@@ -55,7 +55,7 @@ def index_folders(
     Args:
         folders: what to index, `os.fsencode`d; a single picture is taken as well.
         encoder: called once with the index's space (None for a new index), returns the encoder to use.
-        verify: read and hash every file, also those whose size and times did not change.
+        verify: read and hash every file, also unchanged ones; pictures that have no look yet get theirs.
         retry_failed: try files again that failed before.
         prune: forget vanished files also where it looks as if a drive was not mounted.
         stop: when set, the current batch is committed and the report says `stopped`.
@@ -143,6 +143,8 @@ class _Run:
         """Contents that are decoded but not committed yet."""
         self.followers: list[Decoded] = []
         """Copies of those."""
+        self.looks: dict[int, Look] = {}
+        """By content id: of contents that had none."""
         self.last_commit = time.monotonic()
         self.next_token = 1
         self.done = 0
@@ -243,7 +245,7 @@ class _Run:
             info = candidate.stat
             if info is None or not stat_module.S_ISREG(info.st_mode):
                 reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
-                self._fail(candidate.path, reason, None if info is None else file_stat(info))
+                self._fail(candidate.path, reason, None if info is None else FileStat.of(info))
             elif row is not None and not self.verify and _same_identity(row, info):
                 if row.status != "failed":
                     self.report.unchanged += 1
@@ -256,7 +258,7 @@ class _Run:
             else:
                 stale.append((candidate, row))
         sizes = [candidate.stat.st_size for candidate, _ in stale if candidate.stat]
-        hashes = self.ledger.hashes_by_size(sizes, self.space.id) if stale else {}
+        hashes = self.ledger.hashes_by_size(sizes, self.space.id, with_look=self.verify) if stale else {}
         for candidate, row in stale:
             if row is not None:
                 self.known[candidate.path] = row
@@ -282,6 +284,8 @@ class _Run:
             return
         content = self.ledger.content_of(result.content_hash)
         if content is not None:
+            if result.look is not None:
+                self.looks[content[0]] = result.look
             self._attach(result, row, *content)
         else:
             self.fresh.add(result.content_hash)
@@ -341,7 +345,7 @@ class _Run:
             return
         self.contents.append(NewContent(
             result.content_hash, result.stat.size, result.width, result.height, result.format, result.warning,
-            result.metadata or Metadata(), result.regions, rows.astype(np.float16),
+            result.metadata or Metadata(), result.regions, rows.astype(np.float16), result.look,
         ))  # fmt: skip
         self.report.indexed += 1
         self.report.partial += result.warning is not None
@@ -365,9 +369,9 @@ class _Run:
                 self._fail(result.path, "the encoder produced no valid embedding", result.stat)
         if self.files:
             self.lock.verify()
-            self.ledger.commit(self.space, self.contents, self.files)
+            self.ledger.commit(self.space, self.contents, self.files, self.looks)
             self.tail += sum(len(content.vectors) for content in self.contents)
-            self.contents, self.files = [], []
+            self.contents, self.files, self.looks = [], [], {}
             self.fresh -= embedded
             if vector_files.wants_publishing(self.base, self.tail, mid_run=True):
                 self._publish()
@@ -379,10 +383,6 @@ class _Run:
             self.on_progress(
                 Progress(done.scanned, self.done, done.indexed, done.unchanged, done.failed, scanning)
             )
-
-
-def file_stat(info: os.stat_result) -> FileStat:
-    return FileStat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev)
 
 
 def _same_identity(row: KnownFile, info: os.stat_result) -> bool:

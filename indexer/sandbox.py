@@ -31,6 +31,7 @@ import numpy as np
 from indexer import formats
 from indexer.confinement import confine
 from indexer.images import DecodeLimits, ImageError, Picture
+from indexer.look import look_of
 
 if TYPE_CHECKING:
     from encoders import Preprocess
@@ -197,6 +198,7 @@ def process(
         picture = decoder(data, min_side=setup.preprocess.size, limits=setup.limits, name=name)
         del data
         squares = [setup.preprocess(image) for _, image in picture.frames]
+        look = look_of(picture.frames[0][1])
         body = b"".join(np.ascontiguousarray(square).tobytes() for square in squares)
         return {
             "kind": "decoded", "stat": stat, "hash": digest.hex(), "known": False,
@@ -204,6 +206,7 @@ def process(
             "regions": [dataclasses.astuple(region) if region else None for region, _ in picture.frames],
             "width": picture.width, "height": picture.height, "format": picture.format,
             "warning": picture.warning, "metadata": dataclasses.asdict(picture.metadata),
+            "look": [look.phash, look.sharpness],
         }, body  # fmt: skip
     except FileProblem as problem:
         return {

@@ -19,8 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import Embeddings
+from search.negation import mixture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from encoders import Encoder
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -30,8 +33,16 @@ NOTHING = 0.2
 """`Null.anything` below this means that nothing in the library probably matches."""
 _SHORT, _LONG = 4, 8
 """Words of a phrase that names a thing, and of a sentence that describes a scene."""
+_USUAL_SPREAD = 0.085
+"""Standard deviation of cosines where nothing matches, with the built-in encoder."""
+_USUAL_SHARE = 0.85
+"""The same as a share of the spread of a whole bank of phrases, of which some match."""
 _ENOUGH_PICTURES = 24
 """Pictures that the spread of a question's own scores is believed from; fewer lean on the usual spread."""
+_BANK_ROWS = 512
+"""Pictures of the sample that the bank is held against: 2 ms."""
+_LEAST = 0.02
+"""Probability of the best hit below which `auto_cut` keeps nothing."""
 _LOGIT = 30.0
 """Logits beyond this are 0 or 1 in float32."""
 
@@ -120,22 +131,33 @@ class Calibration:
     """What an encoder's cosines are worth.
 
     Attributes:
-        curves: by kind of question, for a hit and for the best hit: `text`, `text_any`, `image` ...
+        curves: by kind of question, for a hit and for the best hit: `text`, `text_any`, `image`, `image_any`.
         sense: None where texts that mean nothing cannot be told from others.
         scene: (dim,) float32, the direction in which libraries of scenes lie; None: not known.
-        absolute: the curves take cosines; else standard deviations above the library.
+        bank: (n, dim) phrases whose scores are the unit of `curves`; None: see `absolute`.
+        absolute: scores mean something beside the person's own library: `curves` take cosines, or standard
+            deviations above the bank. False: standard deviations above the library itself, which cannot
+            tell a library of one theme, all of it right, from one with nothing right in it.
     """
 
     curves: Mapping[str, Curve]
     sense: Sense | None = None
     scene: Embeddings | None = None
+    bank: Embeddings | None = None
     absolute: bool = False
 
     @classmethod
-    def for_encoder(cls, encoder: Encoder) -> Calibration:
-        """Return the calibration that came with the encoder, or the general one."""
+    def for_encoder(cls, encoder: Encoder, folder: Path | None = None) -> Calibration:
+        """Return the calibration that came with the encoder, a measured one, or the general one.
+
+        Args:
+            folder: where measurements are kept; without one nothing is measured. The first time costs as
+                much as some 300 short texts.
+        """
         record = getattr(encoder, "calibration", None)
-        return cls.from_record(record) if record else cls(GENERAL)
+        if record:
+            return cls.from_record(record)
+        return cls.measured(encoder, folder) if folder is not None else cls(OF_LIBRARY)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Calibration:
@@ -147,8 +169,19 @@ class Calibration:
             if sense
             else None,
             np.array(scene, np.float32) if scene else None,
-            True,
+            absolute=True,
         )
+
+    @classmethod
+    def measured(cls, encoder: Encoder, folder: Path) -> Calibration:
+        """Return a calibration by what the encoder makes of a bank of phrases, measured once and kept."""
+        from search.measuring import discriminant, measure
+
+        bank, junk = measure(encoder, folder)
+        if not (np.isfinite(bank).all() and np.isfinite(junk).all()):
+            return cls(OF_LIBRARY)
+        apart = discriminant(bank, junk)
+        return cls(OF_BANK, Sense(*apart) if apart else None, bank=bank, absolute=True)
 
     def null(
         self,
@@ -171,11 +204,7 @@ class Calibration:
         long = sentence_share(words) if words is not None else 0.0
         scene = float((sample @ self.scene).mean()) if self.scene is not None and len(sample) else 0.0
         count = max(len(sample), files or 0)
-        if kind == "mixed" or not self.absolute:
-            curves: Mapping[str, Curve] = GENERAL
-            centre, spread = _background(query, sample)
-        else:
-            curves, centre, spread = self.curves, 0.0, 1.0
+        curves, centre, spread = self._unit(query, sample, kind)
         slope, offset = curves[kind].line(long, scene, count)
         any_slope, any_offset = curves[f"{kind}_any"].line(long, scene, count)
         sense = self.sense.probability(query) if self.sense is not None and kind == "text" else 1.0
@@ -198,22 +227,57 @@ class Calibration:
     ) -> Floats:
         """Return (n,) float32 in [0, 1]: how probably each picture shows it; what a hard negation asks.
 
+        Half of the evidence is what such a score is worth anywhere, half where this library's own scores
+        part in two (`search.negation`).
+
         Args:
             query: (dim,) unit L2 norm.
             embeddings: (n, dim) unit L2 norm.
         """
-        return self.null(query, sample, kind, words=words).probabilities(embeddings @ query)
+        null = self.null(query, sample, kind, words=words)
+        scores = (sample @ query).astype(np.float64)
+        usual = None
+        if kind == "text" and self.absolute:
+            usual = _USUAL_SPREAD if self.bank is None else _USUAL_SHARE * self._of_bank(sample)[1]
+        slope, offset = mixture(scores[np.isfinite(scores)], usual)
+        if self.absolute and kind != "mixed":
+            slope, offset = (slope + null.slope) / 2, (offset + null.offset) / 2
+        return _sigmoid(slope * _clean(embeddings @ query) + offset, null.sense)
+
+    def _unit(
+        self, query: Embeddings, sample: Embeddings, kind: Kind
+    ) -> tuple[Mapping[str, Curve], float, float]:
+        """Return the curves for a question, and (centre, spread) of the unit they take."""
+        if self.absolute and self.bank is None and kind != "mixed":
+            return self.curves, 0.0, 1.0
+        if self.bank is not None and kind == "text" and len(sample):
+            return self.curves, *self._of_bank(sample)
+        return OF_LIBRARY, *_of_library(query, sample)
+
+    def _of_bank(self, sample: Embeddings) -> tuple[float, float]:
+        """Return (centre, spread) of the scores of the bank over the library."""
+        if self.bank is None or not len(sample):
+            return 0.0, _USUAL_SPREAD / _USUAL_SHARE
+        rows = sample[:: max(1, len(sample) // _BANK_ROWS)]
+        scores = rows @ self.bank.T
+        return float(scores.mean()), max(float(scores.std()), 1e-4)
 
 
-GENERAL: Mapping[str, Curve] = {
-    "text": Curve(-6.0, 1.6),
-    "text_any": Curve(-2.0, 1.3, size=-0.35),
-    "image": Curve(-5.0, 1.6),
-    "image_any": Curve(-2.0, 1.3, size=-0.35),
-    "mixed": Curve(-6.0, 1.6),
-    "mixed_any": Curve(-2.0, 1.3, size=-0.35),
+OF_LIBRARY: Mapping[str, Curve] = {
+    "text": Curve(-4.7, 0.82),
+    "text_any": Curve(-2.4, 0.55),
+    "image": Curve(-4.7, 0.82),
+    "image_any": Curve(-2.4, 0.55),
+    "mixed": Curve(-4.7, 0.82),
+    "mixed_any": Curve(-2.4, 0.55),
 }
 """For any encoder: curves in standard deviations above the person's own library."""
+OF_BANK: Mapping[str, Curve] = {
+    **OF_LIBRARY,
+    "text": Curve(-6.98, 1.41),
+    "text_any": Curve(-4.0, 1.0),
+}
+"""For a measured encoder: those of texts in standard deviations above the bank of phrases."""
 
 
 def sentence_share(words: str) -> float:
@@ -224,30 +288,36 @@ def sentence_share(words: str) -> float:
 
 
 def auto_cut(probabilities: npt.ArrayLike) -> int:
-    """Return how many of the best hits to keep: those before the largest fall of the probability.
+    """Return how many of the best hits to keep: as many as make the expected F1 highest.
+
+    Keeping k of n gives about 2 (p_1 + ... + p_k) / (k + p_1 + ... + p_n): each further hit must be half as
+    probable as what is kept is good. That needs no number set by hand, and keeps one hit or hundreds.
 
     Args:
-        probabilities: (n,) descending. Returns 0 when not even the first one is probable.
+        probabilities: (n,) descending; all that could be kept.
+    Returns:
+        0 to n; 0 when not even the first is probable.
+    Source: Ye et al. 2012, "Optimizing F-measures", the expected-utility view.
     """
-    known = np.asarray(probabilities, np.float64)
-    known = np.where(np.isfinite(known), known, 0.0)
-    return int(np.count_nonzero(known >= max(0.5 * known[0], NOTHING))) if known.size else 0
+    known = np.nan_to_num(np.asarray(probabilities, np.float64).reshape(-1), nan=0.0)
+    if not known.size or known[0] < _LEAST:
+        return 0
+    kept = np.cumsum(known)
+    return int(np.argmax(kept / (np.arange(1, len(known) + 1) + kept[-1]))) + 1
 
 
-def _background(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
+def _of_library(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
     """Return (centre, spread) of the question's scores over the library, true matches kept out."""
-    scores = np.sort((sample @ query).astype(np.float64))
+    scores = (sample @ query).astype(np.float64)
     scores = scores[np.isfinite(scores)]
     if not len(scores):
-        return 0.0, 1.0
+        return 0.0, _USUAL_SPREAD
     centre = float(np.median(scores))
     # The lower half is mirrored: matches lie above the middle and would widen the spread.
-    low = scores[: (len(scores) + 1) // 2] - centre
-    spread = math.sqrt(float((low**2).mean())) if len(low) else 0.0
-    count = len(scores)
-    usual = 0.1 * math.sqrt(max(1e-6, 1 - centre**2))
-    spread = math.sqrt((count * spread**2 + _ENOUGH_PICTURES * usual**2 / 4) / (count + _ENOUGH_PICTURES / 4))
-    return centre, max(spread, 1e-4)
+    low = scores[scores <= centre] - centre
+    squares = float((low**2).sum()) + _ENOUGH_PICTURES * _USUAL_SPREAD**2 * max(0.0, 1 - len(low) / 100)
+    weight = len(low) + _ENOUGH_PICTURES * max(0.0, 1 - len(low) / 100)
+    return centre, max(math.sqrt(squares / weight), 1e-4)
 
 
 def _clean(scores: npt.ArrayLike | Sequence[float]) -> npt.NDArray[np.float64]:

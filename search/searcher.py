@@ -20,6 +20,8 @@ from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from encoders import Encoder
@@ -64,19 +66,28 @@ class Searcher:
         index: open for reading, not empty.
         encoder: must have the fingerprint of the index's space.
         load: opens the pictures of a question; the default reads files and public addresses.
+        cache_dir: where it is kept what the scores of an encoder are worth that came without a calibration;
+            without a folder they are only compared with the library's own.
     Raises:
         EncoderMismatchError: the index was made with another encoder.
         UsageError: the index is empty.
     """
 
-    def __init__(self, index: OpenIndex, encoder: Encoder, *, load: Load = load_part) -> None:
+    def __init__(
+        self,
+        index: OpenIndex,
+        encoder: Encoder,
+        *,
+        load: Load = load_part,
+        cache_dir: Path | None = None,
+    ) -> None:
         space = index.space
         if space is None:
             raise UsageError("the index is empty; fill it with: pixseek index FOLDER")
         if encoder.fingerprint != space.fingerprint or encoder.dim != space.dim:
             raise EncoderMismatchError(space.spec, space.fingerprint, encoder.spec, encoder.fingerprint)
         self._index, self._encoder, self._load = index, encoder, load
-        self._calibration = Calibration.for_encoder(encoder)
+        self._calibration = Calibration.for_encoder(encoder, cache_dir)
 
     @property
     def image_size(self) -> int:

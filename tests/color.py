@@ -61,6 +61,12 @@ class ColorEncoder:
         return self.preprocess.size
 
     @property
+    def calibration(self) -> dict[str, Any]:
+        """A cosine of 0.5 is as probable as not."""
+        curve = {"offset": -10.0, "score": 20.0}
+        return {"curves": dict.fromkeys(("text", "text_any", "image", "image_any"), curve)}
+
+    @property
     def preprocess(self) -> Preprocess:
         return Preprocess(size=16, mode="squash")
 

@@ -200,7 +200,7 @@ def test_status_failures_check_prune_backup_answer_in_json_too(
     assert reason
     assert json.loads(pixseek("check", "--json").stdout) == {
         "ok": True,
-        "rows": pytest.approx(10, abs=10),
+        "rows": pytest.approx(20, abs=10),
         "problems": [],
     }
     (photos / "red.png").unlink()
