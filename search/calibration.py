@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float32]
 Kind: TypeAlias = Literal["text", "image", "mixed"]
 
-NOTHING = 0.2
+NOTHING = 0.1
 """`Null.anything` below this means that nothing in the library probably matches."""
 _SHORT, _LONG = 4, 8
 """Words of a phrase that names a thing, and of a sentence that describes a scene."""
@@ -238,7 +238,7 @@ class Calibration:
         scores = (sample @ query).astype(np.float64)
         usual = None
         if kind == "text" and self.absolute:
-            usual = _USUAL_SPREAD if self.bank is None else _USUAL_SHARE * self._of_bank(sample)[1]
+            usual = _USUAL_SPREAD if self.bank is None else _USUAL_SHARE * of_bank(self.bank, sample)[1]
         slope, offset = mixture(scores[np.isfinite(scores)], usual)
         if self.absolute and kind != "mixed":
             slope, offset = (slope + null.slope) / 2, (offset + null.offset) / 2
@@ -251,16 +251,8 @@ class Calibration:
         if self.absolute and self.bank is None and kind != "mixed":
             return self.curves, 0.0, 1.0
         if self.bank is not None and kind == "text" and len(sample):
-            return self.curves, *self._of_bank(sample)
-        return OF_LIBRARY, *_of_library(query, sample)
-
-    def _of_bank(self, sample: Embeddings) -> tuple[float, float]:
-        """Return (centre, spread) of the scores of the bank over the library."""
-        if self.bank is None or not len(sample):
-            return 0.0, _USUAL_SPREAD / _USUAL_SHARE
-        rows = sample[:: max(1, len(sample) // _BANK_ROWS)]
-        scores = rows @ self.bank.T
-        return float(scores.mean()), max(float(scores.std()), 1e-4)
+            return self.curves, *of_bank(self.bank, sample)
+        return OF_LIBRARY, *of_library(query, sample)
 
 
 OF_LIBRARY: Mapping[str, Curve] = {
@@ -306,7 +298,15 @@ def auto_cut(probabilities: npt.ArrayLike) -> int:
     return int(np.argmax(kept / (np.arange(1, len(known) + 1) + kept[-1]))) + 1
 
 
-def _of_library(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
+def of_bank(bank: Embeddings, sample: Embeddings) -> tuple[float, float]:
+    """Return (centre, spread) of the scores of a bank of phrases over a library."""
+    if not len(sample):
+        return 0.0, _USUAL_SPREAD / _USUAL_SHARE
+    scores = sample[:: max(1, len(sample) // _BANK_ROWS)] @ bank.T
+    return float(scores.mean()), max(float(scores.std()), 1e-4)
+
+
+def of_library(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
     """Return (centre, spread) of the question's scores over the library, true matches kept out."""
     scores = (sample @ query).astype(np.float64)
     scores = scores[np.isfinite(scores)]
@@ -322,7 +322,7 @@ def _of_library(query: Embeddings, sample: Embeddings) -> tuple[float, float]:
 
 def _clean(scores: npt.ArrayLike | Sequence[float]) -> npt.NDArray[np.float64]:
     """Return scores as float64; what is not a number is the lowest there is."""
-    return np.nan_to_num(np.asarray(scores, np.float64).reshape(-1), nan=-np.inf, neginf=-1.0, posinf=1.0)
+    return np.nan_to_num(np.asarray(scores, np.float64).reshape(-1), nan=-1e9, neginf=-1e9, posinf=1.0)
 
 
 def _sigmoid(logit: npt.NDArray[np.float64], sense: float = 1.0) -> Floats:

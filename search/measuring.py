@@ -7,8 +7,10 @@ that mean something.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,11 +117,12 @@ def measure(encoder: Encoder, folder: Path) -> tuple[Embeddings, Embeddings]:
     path = folder / f"phrases-{encoder.fingerprint[:32]}.npz"
     junk = nonsense(len(PHRASES))
     try:
-        with np.load(path) as archive:
+        # Read whole: numpy leaves the file open when it turns out to be damaged.
+        with np.load(io.BytesIO(path.read_bytes())) as archive:
             known = archive["meant"], archive["junk"]
         if known[0].shape == (len(PHRASES), encoder.dim) and known[1].shape == (len(junk), encoder.dim):
             return known
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there yet, or damaged: it is made again
     rows = _encoded(encoder, PHRASES), _encoded(encoder, junk)
     try:

@@ -34,6 +34,8 @@ def mixture(scores: npt.NDArray[np.floating], usual: float | None = None) -> tup
     own = scores.astype(np.float64)
     count = len(own)
     low = float(np.median(own)) if count else 0.0
+    if usual and count:  # the middle lies among those that show it where that is half of the library
+        low = min(low, float(np.quantile(own, 0.25)) + 0.674 * usual)
     # The lower half is mirrored: what matches lies above the middle and would widen the spread.
     half = own[own <= low] - low
     known = usual or max(math.sqrt(float((half**2).mean())) if count else 0.0, 1e-3)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from training.builtin.calibrating import calibrate
     from training.builtin.recipe import train_recipe
     from training.errors import DatasetError
     from training.finetuning.adaptation import Finetuned, finetune, open_towers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "pretraining.architecture": ("require_torch",),
+    "builtin.calibrating": ("calibrate",),
     "builtin.recipe": ("train_recipe",),
     "finetuning.adaptation": ("Finetuned", "finetune", "open_towers"),
     "sets.datasets": ("Sample", "decoded", "read_dataset"),
@@ -51,6 +53,7 @@ __all__ = [
     "Stage",
     "Towers",
     "Trained",
+    "calibrate",
     "decoded",
     "evaluate_dataset",
     "evaluate_index",
