@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from encoders import UsageError
 from search.aims import Aim, Embedding, Examples
 from search.calibration import NOTHING, Calibration, Null, auto_cut
 from search.query import Grouping, Query
+
+if TYPE_CHECKING:
+    from search.grouping import Library as Alikes
 
 _SHOWS = 0.5
 """Probability from which a picture shows what is excluded."""
@@ -91,15 +94,23 @@ def grouped(found: Sequence[Found], labels: Sequence[object]) -> list[list[Found
     return list(groups.values())
 
 
-def labels_of(found: Sequence[Found], by: Grouping | None) -> list[object]:
-    """Return what each belongs to: its day (its own when undated), its folder, or only itself."""
+def labels_of(found: Sequence[Found], by: Grouping | None, index: Alikes | None = None) -> list[object]:
+    """Return what each belongs to: its day (its own when undated), its folder, or only itself.
+
+    Args:
+        index: knows which pictures are look-alikes or one burst.
+    """
     if by == "folder":
         return [os.path.dirname(one.record.path) for one in found]
     if by == "day":
         return [one.record.taken_at[:10] if one.record.taken_at else one.record.file_id for one in found]
     if by is None:
         return [one.record.file_id for one in found]
-    raise UsageError(f"grouping by {by} is not there; group by day or folder")
+    if index is None:
+        raise UsageError(f"grouping by {by} is not there; group by day or folder")
+    from search.grouping import labels_in
+
+    return list(labels_in(index, [one.record for one in found], by).tolist())
 
 
 def judged(found: Sequence[Found], null: Null) -> list[Found]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from encoders import Encoder
     from indexer import Filter, Selection, Space
+    from search.grouping import Looks
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
@@ -42,6 +43,8 @@ _HIGHEST_K = 1 << 16
 class OpenIndex(Examples, Library, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
+    @property
+    def copies(self) -> Looks: ...
     @property
     def space(self) -> Space | None: ...
     def select(self, where: Filter | None) -> Selection: ...
@@ -165,7 +168,7 @@ class Searcher:
             admitted = judged(doorman.admit(found), null)
             best = anything(admitted, null)
             kept = probable(admitted, query, best, of_text=of_text)
-            groups = grouped(kept, labels_of(kept, query.group))
+            groups = grouped(kept, labels_of(kept, query.group, self._index))
             if exhausted or _runs_dry(admitted, kept):
                 break
             # A frame that was not fetched could still tie with the last hit and come before it by its path.
@@ -194,7 +197,7 @@ class Searcher:
             found = doorman.admit(
                 [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
             )
-            groups = grouped(found, labels_of(found, query.group))
+            groups = grouped(found, labels_of(found, query.group, self._index))
             if len(records) < fetch or len(groups) >= query.k:
                 break
             fetch *= 4
