@@ -130,7 +130,8 @@ class Searcher:
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
-        wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
+        wanted = [aim for aim in aims if not aim.excluded]
+        wanted += self._examples(query, sample, sum(max(aim.weight, 0.0) for aim in wanted) or 1.0)
         if not wanted:
             return self._listed(query, among, doorman)
         question = Question.of(wanted, sample, fusion)
@@ -139,11 +140,11 @@ class Searcher:
         )
         return self._ranked(query, among, question, null, doorman)
 
-    def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
+    def _examples(self, query: Query, sample: Embedding, beside: float) -> list[Aim]:
         liked, disliked = (
             embeddings_of(file_ids, self._index, self._encoder.dim) for file_ids in (query.like, query.unlike)
         )
-        vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+        vectors, weights, kinds = feedback_parts(liked, disliked, sample, beside=beside)
         return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
 
     def _ranked(
