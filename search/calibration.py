@@ -256,18 +256,18 @@ class Calibration:
 
 
 OF_LIBRARY: Mapping[str, Curve] = {
-    "text": Curve(-4.7, 0.82),
-    "text_any": Curve(-2.4, 0.55),
-    "image": Curve(-4.7, 0.82),
-    "image_any": Curve(-2.4, 0.55),
-    "mixed": Curve(-4.7, 0.82),
-    "mixed_any": Curve(-2.4, 0.55),
+    "text": Curve(-4.59, 0.788),
+    "text_any": Curve(-2.18, 0.495),
+    "image": Curve(-4.59, 0.788),
+    "image_any": Curve(-2.18, 0.495),
+    "mixed": Curve(-4.59, 0.788),
+    "mixed_any": Curve(-2.18, 0.495),
 }
 """For any encoder: curves in standard deviations above the person's own library."""
 OF_BANK: Mapping[str, Curve] = {
     **OF_LIBRARY,
-    "text": Curve(-6.98, 1.41),
-    "text_any": Curve(-4.0, 1.0),
+    "text": Curve(-8.45, 1.765),
+    "text_any": Curve(-4.41, 1.041),
 }
 """For a measured encoder: those of texts in standard deviations above the bank of phrases."""
 

@@ -14,7 +14,7 @@ from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
 from search.calibration import Calibration, Null
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.narrowing import Doorman, Found, anything, grouped, judged, labels_of, probable
+from search.narrowing import Doorman, Found, Looks, anything, grouped, judged, labels_of, probable
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from encoders import Encoder
     from indexer import Filter, Selection, Space
-    from search.grouping import Looks
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
@@ -40,11 +39,9 @@ _POOL = 200
 _HIGHEST_K = 1 << 16
 
 
-class OpenIndex(Examples, Library, Protocol):
+class OpenIndex(Examples, Library, Looks, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
-    @property
-    def copies(self) -> Looks: ...
     @property
     def space(self) -> Space | None: ...
     def select(self, where: Filter | None) -> Selection: ...
@@ -133,7 +130,8 @@ class Searcher:
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
-        wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
+        wanted = [aim for aim in aims if not aim.excluded]
+        wanted += self._examples(query, sample, sum(max(aim.weight, 0.0) for aim in wanted) or 1.0)
         if not wanted:
             return self._listed(query, among, doorman)
         question = Question.of(wanted, sample, fusion)
@@ -142,11 +140,11 @@ class Searcher:
         )
         return self._ranked(query, among, question, null, doorman)
 
-    def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
+    def _examples(self, query: Query, sample: Embedding, beside: float) -> list[Aim]:
         liked, disliked = (
             embeddings_of(file_ids, self._index, self._encoder.dim) for file_ids in (query.like, query.unlike)
         )
-        vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+        vectors, weights, kinds = feedback_parts(liked, disliked, sample, beside=beside)
         return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
 
     def _ranked(

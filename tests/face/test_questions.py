@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders import UsageError
+from face.questions import asked, crop_box, file_ids, one_of, picture_part, share, sort_arguments
 from indexer import And, Not, Number, Or, Taken, Under
-from questions import asked, crop_box, file_ids, one_of, picture_part, share, sort_arguments
 from search import Concept, Indexed, Picture, Query, Term, Text, parse
 
 TAKES_VALUE = {

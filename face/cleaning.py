@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import terminal
-from choices import AsJson, IndexDir, Print0, index_folder
-from interrupts import heard_signals
+from face import terminal
+from face.choices import AsJson, IndexDir, Print0, index_folder
+from face.interrupts import heard_signals
 
 if TYPE_CHECKING:
     from indexer import FileCopy, Index
@@ -94,9 +94,7 @@ def duplicates(
     if len(ways) > 1:
         raise UsageError(f"{ways[0]} and {ways[1]} are two things; give one of them")
     if files and not (keep_both or forget):
-        raise UsageError(
-            "files are named for --keep-both and --forget; to look in one folder: --in FOLDER"
-        )
+        raise UsageError("files are named for --keep-both and --forget; to look in one folder: --in FOLDER")
     if undo:
         _undo(folder, as_json=as_json)
     elif decided:

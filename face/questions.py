@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import typer.core
 
-from choices import folder_bytes
+from face.choices import folder_bytes
 
 if TYPE_CHECKING:
     from indexer import Filter
