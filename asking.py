@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from indexer import Index
     from search import Crop, Query
 
+# Bytes of a question on stdin: many times what any encoder reads, and an end to `yes |`.
+_MAX_STDIN = 1024 * 1024
 _EXAMPLES = (
     'nothing is asked; say what the picture shows: pixseek search "a dog on a beach", pixseek search '
     "taken:2023 rating:4.., pixseek search --image photo.jpg --not people"
@@ -192,7 +194,7 @@ def search(
 def _typed(words: list[str] | None) -> list[str]:
     """Return the words of the question, in UTF-8 whatever the locale; `-` alone is what stands on stdin."""
     if words == ["-"]:
-        return [sys.stdin.buffer.read().decode("utf-8", "replace")]
+        return [sys.stdin.buffer.read(_MAX_STDIN).decode("utf-8", "replace")]
     return [
         word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for word in words or ()
     ]

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import asking
+import cleaning
 import concepts
 import terminal
 import workbench
@@ -280,7 +281,7 @@ def encoders(as_json: AsJson = False) -> None:
 
 # --- making and judging encoders
 
-for command in (*workbench.COMMANDS, *workshop.COMMANDS):
+for command in (*cleaning.COMMANDS, *workbench.COMMANDS, *workshop.COMMANDS):
     app.command()(command)
 
 

@@ -139,7 +139,11 @@ class Delivery:
 
             # One place, written anew each time: no pile of other people's business in /tmp.
             folder = platformdirs.user_cache_path("pixseek", appauthor=False)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                why = os.strerror(error.errno or 0)
+                raise terminal.OutputFailed(f"cannot write to {folder}: {why}") from None
             target = folder / "answer.png"
             write_sheet(results.hits, target)
         open_with_desktop(str(target.absolute()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import filecmp
 import os
@@ -152,15 +153,13 @@ def _rename_new(part: bytes, target: bytes) -> bool:
 
 
 def _sweep(place: bytes) -> None:
-    """Remove what killed runs left."""
-    with os.scandir(place) as entries:
+    """Remove what killed runs left; as far as that is possible."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
-                try:
+                with contextlib.suppress(OSError):
                     if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
                         os.unlink(entry.path)
-                except OSError:
-                    pass
 
 
 def open_with_desktop(target: str) -> None:

@@ -20,7 +20,7 @@ MAX_PICTURES = 500
 """On one sheet: 23 x 22 pictures, 24 megapixels."""
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".pdf": "PDF"}
-_THUMBNAIL, _GAP, _LINE, _MARGIN = 200, 16, 18, 24
+_THUMBNAIL, _LOWEST, _GAP, _LINE, _MARGIN = 200, 120, 16, 18, 24
 _CELL_WIDTH, _CELL_HEIGHT = _THUMBNAIL + _GAP, _THUMBNAIL + 2 * _LINE + _GAP
 # 5 x 6 cells have the shape of a sheet of paper (1 : 1.37; A4 is 1 : 1.41).
 _PAGE_COLUMNS, _PAGE_ROWS, _PDF_DPI = 5, 6, 144.0
@@ -98,8 +98,7 @@ def write_sheet(hits: Sequence[Hit], target: Path) -> Sheet:
     unreadable = 0
     drawn = []
     for page in pages:
-        rows = _PAGE_ROWS if kind == "PDF" else max(1, math.ceil(len(page) / columns))
-        picture, failed = _draw_page(page, columns, rows, fonts)
+        picture, failed = _draw_page(page, columns, _PAGE_ROWS if kind == "PDF" else None, fonts)
         drawn.append(picture)
         unreadable += failed
 
@@ -140,32 +139,47 @@ def _umask() -> int:
     return mask
 
 
-def _draw_page(hits: Sequence[Hit], columns: int, rows: int, fonts: _Fonts) -> tuple[Image.Image, int]:
-    """Return a sheet of `columns` x `rows` cells, and how many pictures could not be read."""
+def _draw_page(hits: Sequence[Hit], columns: int, rows: int | None, fonts: _Fonts) -> tuple[Image.Image, int]:
+    """Return a sheet `columns` wide, and how many pictures could not be read.
+
+    Args:
+        rows: of a page that is as high however few pictures are on it; None: as high as they need.
+    """
     from PIL import Image, ImageDraw
 
+    shown = [_thumbnail(hit) for hit in hits]
+    lines = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    heights = [
+        _THUMBNAIL
+        if rows
+        else max(_LOWEST, *(_THUMBNAIL if isinstance(one, str) else one.height for one in line))
+        for line in lines
+    ]
+    heights += [_THUMBNAIL] * ((rows or 1) - len(heights))
     width = columns * _CELL_WIDTH - _GAP + 2 * _MARGIN
-    height = rows * _CELL_HEIGHT - _GAP + 2 * _MARGIN
-    page = Image.new("RGB", (width, height), _PAPER)
+    below = 2 * _LINE + _GAP
+    page = Image.new("RGB", (width, sum(heights) + below * len(heights) - _GAP + 2 * _MARGIN), _PAPER)
     pen = ImageDraw.Draw(page)
-    failed = 0
-    for number, hit in enumerate(hits):
+    for number, (hit, image) in enumerate(zip(hits, shown, strict=True)):
         row, column = divmod(number, columns)
-        left, top = _MARGIN + column * _CELL_WIDTH, _MARGIN + row * _CELL_HEIGHT
-        try:
-            with terminal.libraries_muted():
-                image = hit.thumbnail(_THUMBNAIL)
-        except Exception as error:  # as a preview: a vanished or broken file must not end the answer
-            failed += 1
-            _draw_box(pen, left, top, str(error), fonts)
-        else:
-            # At the foot of its cell, so that its name is right below it.
-            corner = (left + (_THUMBNAIL - image.width) // 2, top + _THUMBNAIL - image.height)
-            page.paste(image, corner)
-        _write(pen, left, top + _THUMBNAIL + 2, _label(hit), _INK, fonts)
-        name = terminal.visible(os.path.basename(hit.path))
-        _write(pen, left, top + _THUMBNAIL + 2 + _LINE, name, _FAINT, fonts)
-    return page, failed
+        left = _MARGIN + column * _CELL_WIDTH
+        foot = _MARGIN + sum(heights[: row + 1]) + below * row
+        if isinstance(image, str):
+            _draw_box(pen, left, foot - _THUMBNAIL, image, fonts)
+        else:  # at the foot of its cell, so that its name is right below it
+            page.paste(image, (left + (_THUMBNAIL - image.width) // 2, foot - image.height))
+        _write(pen, left, foot + 2, _label(hit), _INK, fonts)
+        _write(pen, left, foot + 2 + _LINE, terminal.visible(os.path.basename(hit.path)), _FAINT, fonts)
+    return page, sum(isinstance(one, str) for one in shown)
+
+
+def _thumbnail(hit: Hit) -> Image.Image | str:
+    """Return the picture, or why there is none."""
+    try:
+        with terminal.libraries_muted():
+            return hit.thumbnail(_THUMBNAIL)
+    except Exception as error:  # as a preview: a vanished or broken file must not end the answer
+        return str(error)
 
 
 def _label(hit: Hit) -> str:

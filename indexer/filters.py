@@ -51,8 +51,9 @@ class Like:
     """A text that holds the pattern, upper and lower case alike.
 
     Attributes:
-        pattern: `*` is any run of characters, `?` one. Without either, `camera`, `lens` and `path` need only
-            contain it; a `keyword` must be equal to it as a whole. The empty pattern never occurs.
+        pattern: `*` is any run of characters, `?` one; with either, it is about the whole text, and of a
+            `path` about all of it or the file's name alone. Without either, `camera`, `lens` and `path` need
+            only contain it; a `keyword` must be equal to it as a whole. The empty pattern never occurs.
     """
 
     field: TextField
@@ -70,7 +71,11 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Of a kind of file, or (`format`) of one format: JPEG, PNG, HEIF ... as `Hit.format` names it."""
+    """Of a kind of file, or (`format`) of one format: JPEG, PNG, HEIF ... as `Hit.format` names it.
+
+    `animation`: GIF, and what is called .apng, .avifs, .heics or .heifs; the catalog does not count pictures.
+    `photo`: all that is none of the other three.
+    """
 
     name: KindName | str
 

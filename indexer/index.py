@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,11 @@ from indexer.selection import Selection, refuse_deep, select_files
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+_MOST_KEPT = 16
+"""Filters whose files are remembered."""
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Index:
@@ -95,7 +100,7 @@ class Index:
     # -- what is near
 
     def select(self, where: Filter | None) -> Selection:
-        """Return the files that a filter leaves; kept until `refresh`, so asking again costs nothing.
+        """Return the files that a filter leaves; the last few are remembered until `refresh`.
 
         Raises:
             UsageError: the filter is nested too deep.
@@ -103,7 +108,8 @@ class Index:
         refuse_deep(where)
         known = self._selections.get(where)
         if known is None:
-            known = self._selections[where] = select_files(self._catalog, where)
+            known = select_files(self._catalog, where)
+            _keep(self._selections, where, known)
         return known
 
     def nearest(
@@ -296,7 +302,8 @@ class Index:
         known = self._embeddings_left.get(among.where)
         if known is None:
             left = rows.embeddings_of(self._catalog, among, space)
-            known = self._embeddings_left[among.where] = left, vectors.among(left.ids)
+            known = left, vectors.among(left.ids)
+            _keep(self._embeddings_left, among.where, known)
         return known
 
     def _load_vectors(self, space: Space) -> vector_files.Vectors:
@@ -308,3 +315,10 @@ class Index:
                     "which is complete; the next pixseek index writes a new one"
                 )
         return self._vectors
+
+
+def _keep(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Remember a value and forget the oldest: a million files are 16 MB."""
+    known[key] = value
+    if len(known) > _MOST_KEPT:
+        del known[next(iter(known))]

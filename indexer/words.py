@@ -18,7 +18,8 @@ from sqlalchemy import Connection, select, text
 
 from indexer import tables as t
 
-_TOKENIZER = "tokenize='porter unicode61 remove_diacritics 2'"
+# Marks are letters: without Mn and Mc, a Hindi word falls apart at its vowels.
+_TOKENIZER = "tokenize=\"porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\""
 TABLES = {
     "words": f"CREATE VIRTUAL TABLE words USING fts5(caption, keywords, {_TOKENIZER})",
     "names": f"CREATE VIRTUAL TABLE names USING fts5(name, {_TOKENIZER})",
@@ -49,24 +50,36 @@ _UNSPACED_SMALL = re.compile("[的了和与在是の]")
 _SEAM = re.compile(
     r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])"
 )
-_WORD = re.compile(r"[^\W_]+")
+_NO_LETTER = re.compile(r"[\W_]+")
+_BETWEEN = " \ue000 "
+"""Stands between keywords as a word of its own, so that no phrase reaches over two of them."""
 
 
 # -- writing
 
 
 def text_of(value: object) -> str:
-    """Return a text as it is written: NFKC, CJK characters apart, `IMG_beach2019` as `IMG beach 2019` too."""
+    """Return the words of a text as they are written: CJK characters apart, `beach2019` as its parts, too."""
     if not isinstance(value, str):
         return ""
-    clean = unicodedata.normalize("NFKC", value.replace("\0", " ").encode("utf-8", "ignore").decode())
-    apart = _UNSPACED_RUN.sub(lambda run: f" {' '.join(run[0])} ", clean)
+    words: list[str] = []
+    letters = _letters(value)
+    if not letters.isascii():
+        letters = _UNSPACED_RUN.sub(lambda run: f" {' '.join(run[0])} ", letters)
+    for word in letters.split():
+        if not (word.isdigit() or (word.isalpha() and (word.islower() or word.isupper()))):
+            parts = _SEAM.split(word)
+            words += parts if len(parts) > 1 else ()
+        words.append(word)
+    return " ".join(words)
 
-    def with_parts(word: re.Match[str]) -> str:
-        parts = _SEAM.sub(" ", word[0])
-        return word[0] if parts == word[0] else f"{parts} {word[0]}"
 
-    return " ".join(_WORD.sub(with_parts, apart).split())
+def _letters(text: str) -> str:
+    """Return the letters, marks and digits of a text, everything else as blanks."""
+    if text.isascii():
+        return _NO_LETTER.sub(" ", text)
+    composed = unicodedata.normalize("NFKC", text)
+    return "".join(one if one.isalnum() or unicodedata.category(one)[0] == "M" else " " for one in composed)
 
 
 def content_texts(caption: object, keywords: object) -> tuple[str, str]:
@@ -76,8 +89,8 @@ def content_texts(caption: object, keywords: object) -> tuple[str, str]:
     except ValueError:
         listed = []
     listed = listed if isinstance(listed, list) else []
-    # A full stop between keywords, so that no phrase spans two of them by chance of neighbourhood.
-    return text_of(caption), " . ".join(text_of(word) for word in listed if isinstance(word, str))
+    texts = [text_of(word) for word in listed if isinstance(word, str)]
+    return text_of(caption), _BETWEEN.join(filter(None, texts))
 
 
 def name_text(path: object) -> str:
@@ -146,14 +159,14 @@ def phrases_of(words: str, *, pairs: bool = True) -> list[str]:
 
     A run of CJK characters is cut at particles and asked as a phrase, a long one also by its `pairs`.
     """
-    clean = unicodedata.normalize("NFKC", words.encode("utf-8", "ignore").decode())
+    clean = _letters(words)
     phrases: dict[str, None] = {}
     for run in _UNSPACED_RUN.findall(clean):
         for part in filter(None, _UNSPACED_SMALL.split(run)):
             phrases[" ".join(part)] = None
             for pair in pairwise(part) if pairs else ():
                 phrases[" ".join(pair)] = None
-    for word in _WORD.findall(_UNSPACED_RUN.sub(" ", clean)):
+    for word in _UNSPACED_RUN.sub(" ", clean).split():
         if word.lower() not in STOP_WORDS:
             phrases[word] = None
     return list(phrases)[:_MOST_TERMS]

@@ -4,54 +4,104 @@ Reading order: `query` (what was asked: texts, pictures and conditions; a pictur
 address), `fetch` (a picture from a public address, and from no other), `clipboard`. The query language:
 `syntax`, `lexer`, `dates`, `conditions`, `language` (`parse`), `printing` (`print_query`), `composing`
 (`compose_query`). The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
-`ranking` (a question beside one library), `narrowing` (what is left of the ranking), `results` (`Hit`,
-`Results`), `searcher` (`Searcher`).
+`feedback` (examples), `ranking` (a question beside one library), `negation`, `measuring` and `calibration`
+(what scores are worth), `narrowing` (what is left of the ranking), `results` (`Hit`, `Results`), `searcher`
+(`Searcher`). Duplicates: `likeness` (what may be one picture), `closer` (what is), `keeping` (which one
+stays), `duplicates` (`find_duplicates`), `grouping` (look-alikes among hits), `trash`, `removal`
+(`remove_duplicates`).
 """
 
 from __future__ import annotations
 
-from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
-from search.composing import compose_query
-from search.feedback import concept_threshold, concept_vector
-from search.language import all_of, parse, parse_filter
-from search.measuring import PHRASES, discriminant, nonsense
-from search.printing import print_filter, print_query
-from search.query import (
-    Concept,
-    Crop,
-    Fusion,
-    Grouping,
-    Indexed,
-    Picture,
-    Query,
-    QueryPicture,
-    Sort,
-    Term,
-    Text,
-    clean_text,
-    crop_picture,
-    load_picture,
-    words_read,
-)
-from search.results import Hit, Results, thumbnail
-from search.searcher import Searcher
-from search.syntax import QuerySyntaxError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
+    from search.composing import compose_query
+    from search.duplicates import DuplicateGroup, Duplicates, Member, find_duplicates
+    from search.feedback import concept_threshold, concept_vector
+    from search.grouping import group_hits
+    from search.keeping import KEEP_NAMES, KeepRule
+    from search.language import all_of, parse, parse_filter
+    from search.measuring import PHRASES, discriminant, nonsense
+    from search.printing import print_filter, print_query
+    from search.query import (
+        Concept,
+        Crop,
+        Fusion,
+        Grouping,
+        Indexed,
+        Picture,
+        Query,
+        QueryPicture,
+        Sort,
+        Term,
+        Text,
+        clean_text,
+        crop_picture,
+        load_picture,
+        words_read,
+    )
+    from search.removal import RemovalStep, remove_duplicates, sidecars_of, undo_removal
+    from search.results import Hit, Results, thumbnail
+    from search.searcher import Searcher
+    from search.syntax import QuerySyntaxError
+
+_HOMES = {
+    "calibration": ("Calibration", "Curve", "Null", "of_bank", "of_library", "sentence_share"),
+    "composing": ("compose_query",),
+    "duplicates": ("DuplicateGroup", "Duplicates", "Member", "find_duplicates"),
+    "feedback": ("concept_threshold", "concept_vector"),
+    "grouping": ("group_hits",),
+    "keeping": ("KEEP_NAMES", "KeepRule"),
+    "language": ("all_of", "parse", "parse_filter"),
+    "measuring": ("PHRASES", "discriminant", "nonsense"),
+    "printing": ("print_filter", "print_query"),
+    "query": (
+        "Concept",
+        "Crop",
+        "Fusion",
+        "Grouping",
+        "Indexed",
+        "Picture",
+        "Query",
+        "QueryPicture",
+        "Sort",
+        "Term",
+        "Text",
+        "clean_text",
+        "crop_picture",
+        "load_picture",
+        "words_read",
+    ),
+    "removal": ("RemovalStep", "remove_duplicates", "sidecars_of", "undo_removal"),
+    "results": ("Hit", "Results", "thumbnail"),
+    "searcher": ("Searcher",),
+    "syntax": ("QuerySyntaxError",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
+    "KEEP_NAMES",
     "PHRASES",
     "Calibration",
     "Concept",
     "Crop",
     "Curve",
+    "DuplicateGroup",
+    "Duplicates",
     "Fusion",
     "Grouping",
     "Hit",
     "Indexed",
+    "KeepRule",
+    "Member",
     "Null",
     "Picture",
     "Query",
     "QueryPicture",
     "QuerySyntaxError",
+    "RemovalStep",
     "Results",
     "Searcher",
     "Sort",
@@ -64,6 +114,8 @@ __all__ = [
     "concept_vector",
     "crop_picture",
     "discriminant",
+    "find_duplicates",
+    "group_hits",
     "load_picture",
     "nonsense",
     "of_bank",
@@ -72,7 +124,17 @@ __all__ = [
     "parse_filter",
     "print_filter",
     "print_query",
+    "remove_duplicates",
     "sentence_share",
+    "sidecars_of",
     "thumbnail",
+    "undo_removal",
     "words_read",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for and no more: a question needs no duplicates, a list of them no question."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    return getattr(import_module(f"search.{_MODULE_OF[name]}"), name)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from indexer import FileCopy
 
 SIDE: Final = 128
@@ -74,14 +75,17 @@ def same_picture(one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8], *, shor
         one, two: (SIDE, SIDE, 3) uint8 RGB, the whole upright picture squashed to a square.
         short_side: pixels of the shortest side of the two originals.
     """
+    from PIL import Image
+
     side = SIDE if short_side >= SIDE else SIDE // 2 if short_side >= 40 else SIDE // 4
     first, second = Image.fromarray(one), Image.fromarray(two)
+    smooth = Image.Resampling.BOX
     box = _best_overlay(first, second, side)
     if box is None:
         return False
     mine, theirs = box
-    left = np.asarray(first.resize((32, 32), Image.Resampling.BOX, box=mine), np.float32)
-    right = np.asarray(second.resize((32, 32), Image.Resampling.BOX, box=theirs), np.float32)
+    left = np.asarray(first.resize((32, 32), smooth, box=mine), np.float32)
+    right = np.asarray(second.resize((32, 32), smooth, box=theirs), np.float32)
     return _same_color(left, right)
 
 
@@ -151,7 +155,9 @@ def _fit(one: Image.Image, two: Image.Image, mine: _Box, theirs: _Box, side: int
 
 def _structure(image: Image.Image, box: _Box, side: int) -> Grey:
     """Return (side, side) grey levels of a part, each cell without its mean."""
-    grey: Any = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box), np.float32)
+    from PIL.Image import Resampling
+
+    grey: Any = np.asarray(image.resize((side, side), Resampling.BILINEAR, box=box), np.float32)
     cell = max(2, side // _COARSE)
     cells = grey.reshape(side // cell, cell, side // cell, cell)
     return np.asarray((cells - cells.mean(axis=(1, 3), keepdims=True)).reshape(side, side), np.float32)

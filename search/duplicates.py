@@ -1,4 +1,4 @@
-"""`find_groups`: which files of an index are one picture, in other words: what could go.
+"""`find_duplicates`: which files of an index are one picture, in other words: what could go.
 
 A group is the file to keep and those near it. Nothing is near by way of a third: where A is like B and B like
 C but A is not like C, C is no part of A's group.
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Relation: TypeAlias = Literal["exact", "near", "burst"]
 Action: TypeAlias = Literal["remove", "keep"]
 
-GUESS_COSINE: Final = 0.97
-"""Without hashes only embeddings this close make a candidate."""
 _GUESS_UP_TO: Final = 50_000
 """So many pictures without a hash are compared by embedding, all with all."""
 _BLOCK: Final = 2048
@@ -90,7 +88,7 @@ class _Edge:
     cosine: float
 
 
-def find_groups(
+def find_duplicates(
     index: Index,
     kinds: Collection[Relation] = ("exact", "near"),
     *,
@@ -206,7 +204,7 @@ def _guesses(index: Index, unseen: npt.NDArray[np.int64]) -> Iterator[tuple[int,
     for start in range(0, len(ids), _BLOCK):
         scores = rows[start : start + _BLOCK].astype(np.float32) @ rows[start:].T.astype(np.float32)
         for row in range(len(scores)):
-            near = np.flatnonzero(scores[row] >= GUESS_COSINE)
+            near = np.flatnonzero(scores[row] >= likeness.GUESS_COSINE)
             for place in near[near > row][:64].tolist():
                 yield int(ids[start + row]), int(ids[start + place]), round(float(scores[row, place]), 4)
 
@@ -373,8 +371,7 @@ def _runs(shots: Sequence[tuple[str, str, int]]) -> Iterator[list[int]]:
     run: list[int] = []
     begun = 0.0
     for before, now in pairwise([("", 0.0, 0), *timed]):
-        follows = before[0] == now[0] and now[1] - before[1] <= likeness.BURST_STEP_S
-        if not (run and follows and now[1] - begun <= likeness.BURST_SPAN_S):
+        if not (run and likeness.follows(before[:2], now[:2], begun)):
             if len(run) > 1:
                 yield run
             run, begun = [], now[1]

@@ -53,16 +53,20 @@ def refine(
 
 
 def feedback_parts(
-    liked: Embeddings, disliked: Embeddings, sample: Embeddings
+    liked: Embeddings, disliked: Embeddings, sample: Embeddings, *, beside: float = 1.0
 ) -> tuple[Embeddings, list[float], list[Kind]]:
-    """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts beside a question of 1."""
+    """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts of a question.
+
+    Args:
+        beside: the sum of the question's own weights above 0; 1 where it has none.
+    """
     vectors: list[Embeddings] = []
     weights: list[float] = []
     mean = library_mean(sample, liked.shape[1])
     for examples, weight in ((liked, LIKED), (disliked, -DISLIKED if len(liked) else -DISLIKED_ALONE)):
         if len(examples):
             vectors.append(_unit_or(examples.mean(axis=0, dtype=np.float64) - mean, examples[0]))
-            weights.append(weight * len(examples) / (len(examples) + _FEW))
+            weights.append(beside * weight * len(examples) / (len(examples) + _FEW))
     stacked = np.stack(vectors) if vectors else np.zeros((0, liked.shape[1]), np.float32)
     return stacked, weights, ["image"] * len(vectors)
 

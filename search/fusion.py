@@ -10,7 +10,7 @@ have all parts and not much of one. docs/fusion.md has the numbers behind every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -41,8 +41,10 @@ _USUAL_SPREAD, _USUAL_COUNT = 0.1, 8
 WORD_WEIGHT, _MOST_WORDS, ALL_WORDS = 0.1, 3.0, 3.0
 """Standard deviations that one unit of bm25 is worth in `hybrid`, the most that words can add so, and what a
 picture gets where all the words stand: a name that no encoder knows (`Fido`) must come first."""
-_MOST_CANDIDATES = 1 << 14
-"""Pictures that a probe of `fuse_late` brings at most."""
+_LEAST_CANDIDATES, _MOST_CANDIDATES = 128, 1 << 14
+"""Pictures that a probe of `fuse_late` brings, unless fewer are enough to be certain."""
+DIVERSE = 0.3
+"""The diversity of who asks for some: covers more, and costs a tenth of the right answers at most."""
 JOINED_WORDS = 20
 """Words of a joined sentence at most: longer ones find no more than the sum; contexts end at 48 tokens."""
 
@@ -57,6 +59,7 @@ class Parts:
         mean, spread: (m,) float64, of the cosines of each vector with the library.
         enough: (m,) float64, in standard deviations; see `late`.
         asked: (m,) bool, whether the weight was above 0.
+        across: whether both texts and pictures are asked for.
     """
 
     vectors: Embeddings
@@ -65,6 +68,7 @@ class Parts:
     spread: Floats
     enough: Floats
     asked: npt.NDArray[np.bool_]
+    across: bool
 
     @classmethod
     def of(
@@ -94,7 +98,8 @@ class Parts:
         variance = cosines.var(axis=0) if count else np.zeros(len(turned))
         spread = np.sqrt((count * variance + _USUAL_COUNT * _USUAL_SPREAD**2) / (count + _USUAL_COUNT))
         enough = np.where(given < 0, _FAR_ENOUGH, [ENOUGH[kind] for kind in kinds])
-        return cls(turned, np.abs(given), mean, spread, enough, sign > 0)
+        across = len({kind for kind, weight in zip(kinds, weights, strict=True) if weight > 0}) > 1
+        return cls(turned, np.abs(given), mean, spread, enough, sign > 0, across)
 
     def standard(self, embeddings: Embeddings) -> Floats:
         """Return (n, m) standard deviations that each picture stands above the library, for each part."""
@@ -204,18 +209,38 @@ def fuse_late(
         vectors_of: ids to their embeddings, in that order.
         k: how many must be right.
     """
+    return fuse_hybrid(parts, nearest, vectors_of, {}, k)
+
+
+def fuse_hybrid(
+    parts: Parts,
+    nearest: Nearest,
+    vectors_of: Callable[[Ints], Embeddings],
+    words: Mapping[int, tuple[float, bool]],
+    k: int,
+) -> tuple[Ints, Floats]:
+    """Return (ids, `Parts.late` of each with its words), best first: at least the k best, in order.
+
+    Args:
+        nearest, vectors_of, k: as for `fuse_late`.
+        words: {id: (bm25, whether all the words are there)} of every picture whose words match.
+    """
     probes = parts.probes()
-    count = max(4 * k, 128)
+    written = np.array(sorted(words), np.int64)
+    count = max(4 * k, _LEAST_CANDIDATES)
     while True:
         brought = [nearest(probe, count) for probe in probes]
         last = np.array([scores[-1] if len(ids) >= count else -np.inf for ids, scores in brought])
-        ids = np.unique(np.concatenate([ids for ids, _ in brought]))
+        ids = np.unique(np.concatenate([written, *(ids for ids, _ in brought)]))
         values = parts.late(vectors_of(ids)) if len(ids) else np.zeros(0)
+        if words:
+            bm25, complete = np.array([words.get(number, (0.0, False)) for number in ids.tolist()]).T
+            values = fuse_words(values, bm25, complete.astype(bool))
         order = np.lexsort((ids, -values))
         ids, values = ids[order], values[order]
-        if np.isneginf(last).any() or (len(ids) >= k and values[k - 1] >= parts.most(last)):
-            return ids, values
-        if count >= _MOST_CANDIDATES:
+        # What was not brought has no words either, and so is not above `most`.
+        settled = len(ids) >= k and values[k - 1] >= parts.most(last)
+        if np.isneginf(last).any() or settled or count >= _MOST_CANDIDATES:
             return ids, values
         count *= 4
 

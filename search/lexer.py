@@ -175,9 +175,8 @@ class _Lexer:
             word = head
         token.text = word
         if (unknown := _UNKNOWN.match(word)) and (known := self.guess(unknown[1].lower())):
-            raise self.error(
-                start, f"there is no {unknown[1]}:, but {known}: (or as words: {quote(word[:40])})"
-            )
+            problem = f"{unknown[1]}: is no field; did you mean {known}:? (as words: {quote(word[:40])})"
+            raise self.error(start, problem)
         return token
 
     def guess(self, name: str) -> str | None:

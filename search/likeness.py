@@ -24,6 +24,8 @@ documents, screenshots and scenes; see `docs/duplicates.md`.
 MAX_DISTANCE: Final = len(LEAST_COSINE) - 1
 SAME_SHAPE: Final = 1.15
 """Largest quotient of two aspect ratios: a slight crop changes it by less."""
+GUESS_COSINE: Final = 0.97
+"""Without hashes only embeddings this close make a candidate."""
 BURST_STEP_S: Final = 3.0
 BURST_SPAN_S: Final = 60.0
 BURST_COSINE: Final = 0.7
@@ -85,6 +87,12 @@ def seconds(taken_at: str) -> float | None:
     except ValueError:
         return None
     return float(days) * 86400 + hour * 3600 + minute * 60 + float(match[6] or 0)
+
+
+def follows(before: tuple[str, float], now: tuple[str, float], begun: float) -> bool:
+    """Return whether a shot, (camera, seconds), goes on with the burst that began at `begun`."""
+    step, span = now[1] - before[1], now[1] - begun
+    return before[0] == now[0] and step <= BURST_STEP_S and span <= BURST_SPAN_S
 
 
 def distances(one: Hashes, two: Hashes) -> npt.NDArray[np.uint8]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from encoders import UsageError
 from search.aims import Aim, Embedding, Examples
 from search.calibration import NOTHING, Calibration, Null, auto_cut
 from search.query import Grouping, Query
 
+# Hits of which look-alikes are told; each is held against every group.
+_COMPARED = 2_000
 _SHOWS = 0.5
 """Probability from which a picture shows what is excluded."""
 _WRITTEN = 0.64
@@ -38,6 +39,14 @@ class Found:
     record: Any
     written: bool = False
     probability: float | None = None
+
+
+class Looks(Protocol):
+    """The part of `indexer.Index` that knows what pictures look like."""
+
+    @property
+    def copies(self) -> Any: ...
+    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
 
 
 class Doorman:
@@ -91,22 +100,34 @@ def grouped(found: Sequence[Found], labels: Sequence[object]) -> list[list[Found
     return list(groups.values())
 
 
-def labels_of(found: Sequence[Found], by: Grouping | None) -> list[object]:
-    """Return what each belongs to: its day (its own when undated), its folder, or only itself."""
+def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list[object]:
+    """Return what each belongs to: its day (its own when undated), folder, look-alikes, or only itself.
+
+    Args:
+        found: best first; of look-alikes the first ones count.
+    """
     if by == "folder":
         return [os.path.dirname(one.record.path) for one in found]
     if by == "day":
         return [one.record.taken_at[:10] if one.record.taken_at else one.record.file_id for one in found]
-    if by is None:
+    if by is None or not found:
         return [one.record.file_id for one in found]
-    raise UsageError(f"grouping by {by} is not there; group by day or folder")
+    from search.grouping import group_hits
+
+    records = [one.record for one in found[:_COMPARED]]
+    frames = [record.frame_id for record in records]
+    vectors = index.vectors_of(frames)
+    some = next(iter(vectors.values()), None)
+    embeddings = np.stack([vectors.get(frame, np.zeros_like(some)) for frame in frames])
+    labels = group_hits(records, embeddings, index.copies.looks_of(frames), by)
+    return [*labels.tolist(), *(-1 - place for place in range(len(found) - len(records)))]
 
 
 def judged(found: Sequence[Found], null: Null) -> list[Found]:
     """Return the found ones with their probabilities, in their order."""
     likely = null.probabilities([one.score for one in found])
     return [
-        replace(one, probability=float(1 - (1 - p) * (1 - _WRITTEN)) if one.written else float(p))
+        replace(one, probability=_even(1 - (1 - p) * (1 - _WRITTEN) if one.written else p))
         for one, p in zip(found, likely, strict=True)
     ]
 
@@ -114,7 +135,7 @@ def judged(found: Sequence[Found], null: Null) -> list[Found]:
 def anything(found: Sequence[Found], null: Null) -> float:
     """Return the probability that any of the judged ones, the best of a library, matches."""
     sure = [one.probability or 0.0 for one in found if one.written]
-    return max([null.anything([one.score for one in found]), *sure])
+    return _even(max([null.anything([one.score for one in found]), *sure]))
 
 
 def probable(found: Sequence[Found], query: Query, best: float, *, of_text: bool) -> list[Found]:
@@ -133,3 +154,8 @@ def probable(found: Sequence[Found], query: Query, best: float, *, of_text: bool
         stays = {id(one) for one in order[: auto_cut([one.probability or 0.0 for one in order])]}
         kept = [one for one in kept if id(one) in stays]
     return kept
+
+
+def _even(probability: float) -> float:
+    """Return four decimals: more are not known, and float32 has others on another processor."""
+    return round(float(probability), 4)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from search.aims import Aim, Embedding
-from search.fusion import Ints, Parts, fuse_late, fuse_words
+from search.fusion import Ints, Parts, fuse_hybrid, fuse_words
 from search.query import Fusion
 
 if TYPE_CHECKING:
     from indexer import Neighbor, Selection
 
+Words: TypeAlias = Mapping[int, tuple[float, bool]]
+"""{frame id: (bm25, whether all the words are there)}."""
 # Files whose words match that are looked at beside the nearest ones.
 _WORD_HITS = 1000
 
@@ -82,13 +85,18 @@ class Question:
     def best_frames(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
         """Return (the `count` best frames of the library, best first; whether these are all there are)."""
         if self.fusion == "late" and len(self.parts.vectors) > 1:
-            return self._late(index, count, among)
+            return self._late(index, count, among, {})
         if self.fusion == "hybrid" and self.words:
-            return self._hybrid(index, count, among)
+            hits = index.matching_words(self.words, max(count, _WORD_HITS), among)
+            words = {one.frame_id: (float(one.score), bool(one.complete)) for one in hits}
+            # Across the modality gap a picture must have both; texts alone are one sentence, mostly.
+            return (self._late if self.parts.across else self._hybrid)(index, count, among, words)
         near = index.nearest(self.vector, count, among)
         return [Ranked(one.frame_id, *(_even(one.score),) * 2) for one in near], len(near) < count
 
-    def _late(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
+    def _late(
+        self, index: Library, count: int, among: Selection | None, words: Words
+    ) -> tuple[list[Ranked], bool]:
         def nearest(probe: Embedding, k: int) -> tuple[Ints, Embedding]:
             near = index.nearest(probe, k, among)
             return (
@@ -97,29 +105,30 @@ class Question:
             )
 
         dim = len(self.vector)
-        ids, keys = fuse_late(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), count)
-        scores = _embeddings(index, ids, dim) @ self.vector
-        ranked = [
-            Ranked(int(number), _even(key), _even(score))
-            for number, key, score in zip(ids, keys, scores, strict=True)
-        ]
-        return ranked[:count], len(ids) < count
+        ids, keys = fuse_hybrid(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), words, count)
+        ranked = self._ranked(index, ids[:count], keys[:count], words)
+        return ranked, len(ids) < count
 
-    def _hybrid(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
-        words = {one.frame_id: one for one in index.matching_words(self.words, max(count, _WORD_HITS), among)}
+    def _hybrid(
+        self, index: Library, count: int, among: Selection | None, words: Words
+    ) -> tuple[list[Ranked], bool]:
         near = index.nearest(self.vector, count, among)
         ids = np.array(sorted({one.frame_id for one in near} | words.keys()), np.int64)
-        embeddings = _embeddings(index, ids, len(self.vector))
-        bm25 = np.array([words[int(n)].score if int(n) in words else 0.0 for n in ids])
-        written = np.array([int(n) in words and bool(words[int(n)].complete) for n in ids], bool)
-        keys = fuse_words(self.parts.early(embeddings), bm25, written)
-        scores = embeddings @ self.vector
-        ranked = [
-            Ranked(int(number), _even(key), _even(score), bool(complete))
-            for number, key, score, complete in zip(ids, keys, scores, written, strict=True)
-        ]
+        early = self.parts.early(_embeddings(index, ids, len(self.vector)))
+        bm25, complete = np.array(
+            [words.get(number, (0.0, False)) for number in ids.tolist()] or [(0.0, False)]
+        ).T
+        keys = fuse_words(early, bm25[: len(ids)], complete[: len(ids)].astype(bool))
+        ranked = self._ranked(index, ids, keys, words)
         ranked.sort(key=lambda one: (-one.key, one.frame_id))
         return (ranked, True) if len(near) < count else (ranked[:count], False)
+
+    def _ranked(self, index: Library, ids: Ints, keys: npt.NDArray[np.float64], words: Words) -> list[Ranked]:
+        scores = _embeddings(index, ids, len(self.vector)) @ self.vector
+        return [
+            Ranked(number, _even(key), _even(score), words.get(number, (0.0, False))[1])
+            for number, key, score in zip(ids.tolist(), keys, scores, strict=True)
+        ]
 
 
 def _embeddings(index: Library, ids: Ints, dim: int) -> Embedding:

@@ -33,7 +33,7 @@ _PICTURE_LIKE: Final = frozenset({b".mov", b".mp4", b".avi", b".m4v", b".3gp"})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RemovalStep:
     """What became of one file.
 
     Attributes:
@@ -62,9 +62,9 @@ def remove_duplicates(
     how: How,
     *,
     home_trash: bytes,
-    on_step: Callable[[Step], None] | None = None,
+    on_step: Callable[[RemovalStep], None] | None = None,
     stop: threading.Event | None = None,
-) -> list[Step]:
+) -> list[RemovalStep]:
     """Move what is removable to the trash, or make exact copies hard links of the kept file.
 
     Holds the writer's lock meanwhile, forgets what is gone, and writes `removed.jsonl` in the index folder:
@@ -79,7 +79,7 @@ def remove_duplicates(
     """
     from indexer import FileChanges
 
-    steps: list[Step] = []
+    steps: list[RemovalStep] = []
     with FileChanges(index_dir) as changes, _journal(index_dir, how) as journal:
         for group in groups:
             kept: os.stat_result | None = None
@@ -102,7 +102,7 @@ def remove_duplicates(
                         changes.relinked(file.path, file.content_hash)
                 except (_Skip, OSError) as error:
                     why = _reason(error)
-                    step = Step(file.path, group.keeper.path, how, False, file.size_bytes, why)
+                    step = RemovalStep(file.path, group.keeper.path, how, False, file.size_bytes, why)
                 steps.append(step)
                 if on_step is not None:
                     on_step(step)
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
 # -- trash
 
 
-def _trash(file: FileCopy, keeper: FileCopy, home_trash: bytes, journal: _Journal) -> Step:
+def _trash(file: FileCopy, keeper: FileCopy, home_trash: bytes, journal: _Journal) -> RemovalStep:
     beside = sidecars_of(file.path)
     journal.write(doing="trash", path=file.path, keeper=keeper.path)
     went_to = trash.to_trash(file.path, home_trash=home_trash)
@@ -168,7 +168,7 @@ def _trash(file: FileCopy, keeper: FileCopy, home_trash: bytes, journal: _Journa
             continue  # left where it is: nothing is lost
         journal.write(did="trash", path=path, to=lies)
         along.append(path)
-    return Step(
+    return RemovalStep(
         file.path, keeper.path, "trash", True, file.size_bytes, went_to=went_to, sidecars=tuple(along)
     )
 
@@ -209,7 +209,7 @@ def sidecars_of(path: bytes) -> list[bytes]:
 
 def _link(
     file: FileCopy, keeper: FileCopy, kept: os.stat_result, found: os.stat_result, journal: _Journal
-) -> Step:
+) -> RemovalStep:
     """Put a hard link of the kept file in the place of its copy: a new name, then one rename over the old."""
     if kept.st_dev != found.st_dev:
         raise _Skip("it is on another file system than the kept file")
@@ -235,7 +235,7 @@ def _link(
         raise
     journal.write(did="hardlink", path=file.path, keeper=keeper.path)
     freed = file.size_bytes if found.st_nlink == 1 else 0
-    return Step(file.path, keeper.path, "hardlink", True, freed)
+    return RemovalStep(file.path, keeper.path, "hardlink", True, freed)
 
 
 # -- the journal
@@ -260,7 +260,7 @@ def _journal(index_dir: Path, what: str) -> Iterator[_Journal]:
         yield _Journal(stream, run)
 
 
-def undo(index_dir: Path) -> list[Step]:
+def undo_removal(index_dir: Path) -> list[RemovalStep]:
     """Put back what the last run moved to the trash, and return a step for each file.
 
     A step that is not done says why: it is no longer in the trash, or something stands in its place.
@@ -286,9 +286,11 @@ def undo(index_dir: Path) -> list[Step]:
             try:
                 size = os.lstat(lies).st_size
                 trash.restore(lies, path)
-                steps.append(Step(path, b"", "trash", True, size, went_to=path))
+                steps.append(RemovalStep(path, b"", "trash", True, size, went_to=path))
             except OSError as error:
-                steps.append(Step(path, b"", "trash", False, 0, os.strerror(error.errno or 0).lower(), lies))
+                steps.append(
+                    RemovalStep(path, b"", "trash", False, 0, os.strerror(error.errno or 0).lower(), lies)
+                )
         with (index_dir / JOURNAL_NAME).open("a", encoding="ascii") as stream:
             _Journal(stream, run).write(undone="trash")
     return steps[::-1]

@@ -14,7 +14,7 @@ from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
 from search.calibration import Calibration, Null
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.narrowing import Doorman, Found, anything, grouped, judged, labels_of, probable
+from search.narrowing import Doorman, Found, Looks, anything, grouped, judged, labels_of, probable
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
@@ -39,7 +39,7 @@ _POOL = 200
 _HIGHEST_K = 1 << 16
 
 
-class OpenIndex(Examples, Library, Protocol):
+class OpenIndex(Examples, Library, Looks, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
     @property
@@ -130,7 +130,8 @@ class Searcher:
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
-        wanted = [aim for aim in aims if not aim.excluded] + self._examples(query, sample)
+        wanted = [aim for aim in aims if not aim.excluded]
+        wanted += self._examples(query, sample, sum(max(aim.weight, 0.0) for aim in wanted) or 1.0)
         if not wanted:
             return self._listed(query, among, doorman)
         question = Question.of(wanted, sample, fusion)
@@ -139,11 +140,11 @@ class Searcher:
         )
         return self._ranked(query, among, question, null, doorman)
 
-    def _examples(self, query: Query, sample: Embedding) -> list[Aim]:
+    def _examples(self, query: Query, sample: Embedding, beside: float) -> list[Aim]:
         liked, disliked = (
             embeddings_of(file_ids, self._index, self._encoder.dim) for file_ids in (query.like, query.unlike)
         )
-        vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+        vectors, weights, kinds = feedback_parts(liked, disliked, sample, beside=beside)
         return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
 
     def _ranked(
@@ -165,7 +166,7 @@ class Searcher:
             admitted = judged(doorman.admit(found), null)
             best = anything(admitted, null)
             kept = probable(admitted, query, best, of_text=of_text)
-            groups = grouped(kept, labels_of(kept, query.group))
+            groups = grouped(kept, labels_of(kept, query.group, self._index))
             if exhausted or _runs_dry(admitted, kept):
                 break
             # A frame that was not fetched could still tie with the last hit and come before it by its path.
@@ -194,7 +195,7 @@ class Searcher:
             found = doorman.admit(
                 [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
             )
-            groups = grouped(found, labels_of(found, query.group))
+            groups = grouped(found, labels_of(found, query.group, self._index))
             if len(records) < fetch or len(groups) >= query.k:
                 break
             fetch *= 4

@@ -1,6 +1,6 @@
 """`to_trash`: a file into the person's trash, where the desktop finds it, and where it lies then.
 
-Not Send2Trash: it does not say where a file went, which `undo` needs, and copies across file systems.
+Not Send2Trash: it does not say where a file went, which `undo_removal` needs, and copies across file systems.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["encoders", "indexer", "search", "training"]
 # The command line: its commands, how answers look and where they go.
 FACE = [
-    "answers", "asking", "choices", "cli", "concepts", "delivery", "exports", "interrupts", "preview",
-    "questions", "sheets", "terminal", "workbench", "workshop",
+    "answers", "asking", "choices", "cleaning", "cli", "concepts", "delivery", "exports", "interrupts",
+    "preview", "questions", "sheets", "terminal", "workbench", "workshop",
 ]  # fmt: skip
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))] + [
     ROOT / f"{name}.py" for name in FACE

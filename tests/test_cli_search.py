@@ -13,6 +13,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import COLORS, ROOT, Inside, Pixseek
@@ -89,6 +91,30 @@ def test_a_query_that_cannot_be_read_is_shown_with_a_caret(inside: Inside) -> No
     assert "column" in first
     assert query.strip() == "red taken:soon"
     assert query[caret.index("^") :].startswith("soon")
+
+
+# Nobody can hand a program a NUL, or text that is neither UTF-8 nor bytes.
+_WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.one_of(
+        st.lists(_WORDS, max_size=4),
+        st.lists(
+            st.sampled_from(["-", "+", "red", "-blue", "type:png", "taken:x", "or", "(", ")", '"', "-k", "3"])
+        ),
+    )
+)
+def test_whatever_is_typed_ends_in_an_answer_or_in_2(inside: Inside, words: list[str]) -> None:
+    done = inside("search", *words, exits=None)
+    assert done.returncode in (0, 2), done.stderr
+
+
+def test_a_question_without_end_is_cut(library: Pixseek) -> None:
+    command = ["sh", "-c", 'yes red | "$@"', "sh", *library.command("search", "-", "-k", "1", "--paths-only")]
+    done = subprocess.run(command, env=library.environ, cwd=library.home, capture_output=True, check=True)
+    assert done.stdout == os.fsencode(library.photos / "red.png") + b"\n"
 
 
 # --- pictures

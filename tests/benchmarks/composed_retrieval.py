@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.words import TABLES, content_texts, match_expression
+from indexer.words import TABLES, content_texts, phrases_of
 from search import fusion
 from search.fusion import Parts, fuse_late
 from tests.benchmarks import composed_questions as questions
@@ -118,18 +118,21 @@ def fused(asked: Task, way: str) -> Floats:
 # --- with words, with weights, with fewer candidates
 
 
-def word_scores(captions: dict[int, str], queries: list[str], count: int) -> Floats:
-    """Return (q, count) bm25 as the index has it; 0 where no word matched."""
+def word_scores(captions: dict[int, str], queries: list[str], count: int) -> tuple[Floats, questions.Bools]:
+    """Return (q, count) bm25 as the index has it, 0 where no word matched; and where all of them do."""
     base = sqlite3.connect(":memory:")
     base.execute(TABLES["words"])
     rows = [(picture + 1, *content_texts(caption, None)) for picture, caption in captions.items()]
     base.executemany("INSERT INTO words(rowid, caption, keywords) VALUES (?, ?, ?)", rows)
-    found = np.zeros((len(queries), count))
+    found, complete = np.zeros((len(queries), count)), np.zeros((len(queries), count), bool)
     asking = "SELECT rowid, bm25(words, 2.0, 4.0) FROM words WHERE words MATCH ? ORDER BY 2 LIMIT 1000"
     for row, query in enumerate(queries):
-        for number, score in base.execute(asking, (match_expression(query),)):
+        phrases = [f'"{phrase}"' for phrase in phrases_of(query)] or ['""']
+        for number, score in base.execute(asking, (" OR ".join(phrases),)):
             found[row, number - 1] = -score
-    return found
+        for number, _ in base.execute(asking, (" AND ".join(phrases),)):
+            complete[row, number - 1] = True
+    return found, complete
 
 
 def hybrid(data: Embedded, share: float, *, tuning: bool) -> None:
@@ -139,7 +142,9 @@ def hybrid(data: Embedded, share: float, *, tuning: bool) -> None:
     captioned = np.isin(np.arange(count), rng.permutation(count)[: int(share * count)])
     asked = np.flatnonzero(rng.permutation(count) % 2 == (0 if tuning else 1))
     queries = [data.captions[picture][1] for picture in asked]
-    written = word_scores({int(i): data.captions[i][0] for i in np.flatnonzero(captioned)}, queries, count)
+    written, complete = word_scores(
+        {int(i): data.captions[i][0] for i in np.flatnonzero(captioned)}, queries, count
+    )
     cosines = encode(queries) @ data.images.T
     standard = (cosines - cosines.mean(axis=1, keepdims=True)) / cosines.std(axis=1, keepdims=True)
     rank = np.argsort(np.argsort(-standard, axis=1), axis=1) + 1
@@ -149,7 +154,8 @@ def hybrid(data: Embedded, share: float, *, tuning: bool) -> None:
     found["RRF, k 10"] = 1 / (10 + rank) + np.where(written > 0, 1 / (10 + place), 0)
     for weight in (0.03, 0.05, 0.07, 0.1, 0.15, 0.2) if tuning else ():
         found[f"{weight} bm25"] = standard + weight * written
-    found["hybrid"] = fusion.fuse_words(standard, written)
+    found["hybrid, but ALL_WORDS"] = fusion.fuse_words(standard, written)
+    found["hybrid"] = fusion.fuse_words(standard, written, complete)
     print(f"\n{data.name}: a caption asked, another one written beside {share:.0%} of the pictures")
     right = np.zeros((len(asked), count), bool)
     right[np.arange(len(asked)), asked] = True
@@ -159,7 +165,7 @@ def hybrid(data: Embedded, share: float, *, tuning: bool) -> None:
             values[of, 1].mean() if of.any() else np.nan for of in (captioned[asked], ~captioned[asked])
         )
         cells = "  ".join(said(column) for column in values.T)
-        print(f"  {way:16} {cells}  @10 with a caption {100 * with_:5.1f}, without {100 * without:5.1f}")
+        print(f"  {way:22} {cells}  @10 with a caption {100 * with_:5.1f}, without {100 * without:5.1f}")
 
 
 def weights(asked: Task) -> None:

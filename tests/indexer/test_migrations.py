@@ -138,6 +138,29 @@ def test_format_1_knows_its_pictures_again_without_encoding(first: Path):
     assert len(words_of(first, "beach2019")) == 2
 
 
+def test_format_2_answers_with_words_concepts_and_verdicts(tmp_path: Path):
+    folder = Path(shutil.copytree(GOLDEN / "format-2", tmp_path / "index"))
+    migrate(folder)
+    assert answers(folder) == EXPECTED
+    assert words_of(folder, "dogs") == [b"/pictures/2023/IMG_beach2019.jpg"]
+    assert words_of(folder, "海滩") == [b"/pictures/2023/IMG_0002.jpg", b"/pictures/copy of 2.jpg"]
+    assert words_of(folder, "family") == [
+        b"/pictures/2023/IMG_0002.jpg", b"/pictures/copy of 2.jpg", b"/pictures/holiday Rome/wholeFamily.png",
+    ]  # fmt: skip
+    with Index.open(folder) as index:
+        concept = index.concept("our dog")
+        assert concept is not None
+        assert (concept.vector.tolist(), concept.examples, concept.threshold) == (
+            [0, 0, 0, 1, 0, 0, 0, 0],
+            3,
+            0.5,
+        )
+        assert [verdict.verdict for verdict in index.verdicts().values()] == ["different"]
+        assert len(list(index.looks())) == 8
+        assert index.warnings == []
+    assert check(folder).ok
+
+
 def test_migrated_and_new_catalogs_have_the_same_schema(first: Path, tmp_path: Path):
     migrate(first)
     new = write(tmp_path / "new", [content(1)], [shown_at("/1.jpg", 1)])

@@ -294,6 +294,19 @@ def test_no_filter_leaves_all(index: Index):
     assert index.select(None) is chosen
 
 
+def test_only_the_last_filters_are_remembered(index: Index):
+    first = Number("iso", 1, 1)
+    chosen = index.select(first)
+    assert index.select(first) is chosen
+    for low in range(100):
+        index.select(Number("iso", low, None))
+        assert index.nearest(
+            content(1).vectors[0].astype(np.float32), 1, index.select(Number("iso", low, None))
+        )
+    assert index.select(first) is not chosen
+    assert len(index._selections) <= 16 >= len(index._embeddings_left)
+
+
 # -- nearest
 
 

@@ -91,6 +91,22 @@ def test_more_examples_weigh_more_and_one_does_not_outweigh_the_question() -> No
     assert weights[0] < 1
 
 
+def test_examples_weigh_as_much_beside_a_question_of_many_parts() -> None:
+    gap = Gap.make(0)
+    liked, disliked = gap.images[:4], gap.images[-3:]
+    once = feedback_parts(liked, disliked, gap.images)
+    thrice = feedback_parts(liked, disliked, gap.images, beside=3.0)
+    np.testing.assert_allclose(thrice[1], 3 * np.array(once[1]))
+    whole = [
+        Parts.of(
+            np.concatenate([gap.things[:1], vectors]), [own, *weights], ["text", *kinds], gap.images
+        ).composed()
+        for own, (vectors, weights, kinds) in ((1.0, once), (3.0, thrice))
+    ]
+    np.testing.assert_allclose(whole[0], whole[1], atol=1e-6)
+    np.testing.assert_allclose(whole[0], refine(gap.things[0], liked, disliked, gap.images), atol=1e-6)
+
+
 # --- concepts
 
 

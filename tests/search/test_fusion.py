@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from encoders import UsageError, normalize
-from search.fusion import Kind, Parts, compose, fuse_late, fuse_words, join_texts, mmr, reciprocal_ranks
+from search.fusion import (
+    Kind,
+    Parts,
+    compose,
+    fuse_hybrid,
+    fuse_late,
+    fuse_words,
+    join_texts,
+    mmr,
+    reciprocal_ranks,
+)
 from tests.search.gap import STYLES, THINGS, Gap
 
 SEEDS = range(5)
@@ -191,6 +201,26 @@ def test_a_library_smaller_than_a_fetch_is_fused_whole() -> None:
 
 
 # --- words
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0], [1.0, -1.0]])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fusing_candidates_with_words_finds_what_fusing_the_whole_library_finds(
+    seed: int, weights: list[float]
+) -> None:
+    images = rows(seed, 3000, 12)
+    parts = Parts.of(rows(seed + 90, len(weights), 12), weights, ["text"] * len(weights), images)
+    rng = np.random.default_rng(seed)
+    words = {int(i): (float(rng.uniform(0, 30)), bool(rng.integers(2))) for i in rng.choice(3000, 40)}
+    bm25, complete = np.zeros(3000), np.zeros(3000, bool)
+    for number, (score, whole) in words.items():
+        bm25[number], complete[number] = score, whole
+    slow = fuse_words(parts.late(images), bm25, complete)
+    nearest, asked = brute(images)
+    ids, values = fuse_hybrid(parts, nearest, lambda wanted: images[wanted], words, 20)
+    np.testing.assert_allclose(values[:20], np.sort(slow)[::-1][:20], atol=1e-6)
+    np.testing.assert_allclose(values[:20], slow[ids[:20]], atol=1e-6)
+    assert max(asked) < 3000
 
 
 def test_words_lift_what_they_match_and_change_nothing_else() -> None:

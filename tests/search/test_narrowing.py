@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from search.narrowing import Found, grouped, labels_of
 from tests.search.test_searcher import record
+
+NO_LOOKS: Any = None
 
 
 def found(*records: object) -> list[Found]:
@@ -22,14 +26,14 @@ def test_days_are_the_cameras_own_and_an_undated_picture_stands_alone() -> None:
         record(3, 3, b"/c"),
         record(4, 4, b"/d"),
     )
-    assert [len(group) for group in grouped(pictures, labels_of(pictures, "day"))] == [2, 1, 1]
+    assert [len(group) for group in grouped(pictures, labels_of(pictures, "day", NO_LOOKS))] == [2, 1, 1]
 
 
 def test_a_folder_is_the_one_that_holds_the_file_and_not_a_deeper_one() -> None:
     pictures = found(record(1, 1, b"/a/1.png"), record(2, 2, b"/a/b/2.png"), record(3, 3, b"/a/3.png"))
-    assert labels_of(pictures, "folder") == [b"/a", b"/a/b", b"/a"]
+    assert labels_of(pictures, "folder", NO_LOOKS) == [b"/a", b"/a/b", b"/a"]
 
 
 def test_without_grouping_everything_stands_alone() -> None:
     pictures = found(record(1, 1, b"/a"), record(1, 2, b"/copy"))
-    assert len(grouped(pictures, labels_of(pictures, None))) == 2
+    assert len(grouped(pictures, labels_of(pictures, None, NO_LOOKS))) == 2

@@ -122,3 +122,14 @@ def test_only_what_is_wanted_is_looked_for_in_the_words() -> None:
     question = Question.of(aims(1.0, -1.0), LIBRARY, "hybrid")
     assert question.words == "word0"
     assert isinstance(question.parts, Parts)
+
+
+def test_a_text_and_a_picture_are_fused_late_with_their_words() -> None:
+    text, picture = aims(1.0, 1.0)
+    asked = [text, Aim(picture.vector, "image", 1.0)]
+    question = Question.of(asked, LIBRARY, "hybrid")
+    ranked, _ = question.best_frames(Shelf(words={105: 3.0, 400: 18.0}), 60, None)
+    bm25 = np.zeros(900)
+    bm25[[5, 300]] = 3.0, 18.0
+    expected = fuse_words(question.parts.late(LIBRARY), bm25)
+    assert [one.frame_id for one in ranked] == (100 + np.argsort(-expected, kind="stable")[:60]).tolist()
