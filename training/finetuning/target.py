@@ -16,7 +16,7 @@ OURS = frozenset(
         "adapter.json", "adapter.npz", "config.json", "image.onnx", "text.onnx", "tokenizer.json",
         "open_clip_config.json", "open_clip_model.safetensors", "tokenizer_config.json",
         "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
-        "decoder.onnx", "MODEL_CARD.md", "finetune.json",
+        "calibration.json", "decoder.onnx", "MODEL_CARD.md", "finetune.json",
     }
 )  # fmt: skip
 """Names of the files that an encoder's folder may have; a folder with any other is not replaced."""
