@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search.aims import Aim, Embedding, Examples
 from search.calibration import NOTHING, Calibration, Null, auto_cut
 from search.query import Grouping, Query
+
+if TYPE_CHECKING:
+    from search.grouping import Library as Copied
 
 # Hits of which look-alikes are told; each is held against every group.
 _COMPARED = 2_000
@@ -39,14 +42,6 @@ class Found:
     record: Any
     written: bool = False
     probability: float | None = None
-
-
-class Looks(Protocol):
-    """The part of `indexer.Index` that knows what pictures look like."""
-
-    @property
-    def copies(self) -> Any: ...
-    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
 
 
 class Doorman:
@@ -100,7 +95,7 @@ def grouped(found: Sequence[Found], labels: Sequence[object]) -> list[list[Found
     return list(groups.values())
 
 
-def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list[object]:
+def labels_of(found: Sequence[Found], by: Grouping | None, index: Copied) -> list[object]:
     """Return what each belongs to: its day (its own when undated), folder, look-alikes, or only itself.
 
     Args:
@@ -112,15 +107,10 @@ def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list
         return [one.record.taken_at[:10] if one.record.taken_at else one.record.file_id for one in found]
     if by is None or not found:
         return [one.record.file_id for one in found]
-    from search.grouping import group_hits
+    from search.grouping import labels_in
 
-    records = [one.record for one in found[:_COMPARED]]
-    frames = [record.frame_id for record in records]
-    vectors = index.vectors_of(frames)
-    some = next(iter(vectors.values()), None)
-    embeddings = np.stack([vectors.get(frame, np.zeros_like(some)) for frame in frames])
-    labels = group_hits(records, embeddings, index.copies.looks_of(frames), by)
-    return [*labels.tolist(), *(-1 - place for place in range(len(found) - len(records)))]
+    near = labels_in(index, [one.record for one in found[:_COMPARED]], by).tolist()
+    return [*near, *(-1 - place for place in range(len(found) - len(near)))]
 
 
 def judged(found: Sequence[Found], null: Null) -> list[Found]:

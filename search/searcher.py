@@ -14,7 +14,7 @@ from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
 from search.calibration import Calibration, Null
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.narrowing import Doorman, Found, Looks, anything, grouped, judged, labels_of, probable
+from search.narrowing import Doorman, Found, anything, grouped, judged, labels_of, probable
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from encoders import Encoder
     from indexer import Filter, Selection, Space
+    from search.grouping import Looks
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
@@ -39,9 +40,11 @@ _POOL = 200
 _HIGHEST_K = 1 << 16
 
 
-class OpenIndex(Examples, Library, Looks, Protocol):
+class OpenIndex(Examples, Library, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
+    @property
+    def copies(self) -> Looks: ...
     @property
     def space(self) -> Space | None: ...
     def select(self, where: Filter | None) -> Selection: ...

@@ -336,3 +336,28 @@ def test_empty_index_and_missing_index(pixseek: Pixseek, tmp_path: Path) -> None
     (tmp_path / "none").mkdir()
     pixseek("index", tmp_path / "none")
     assert plan(pixseek, "--kind", "all")["count"] == 0
+
+
+# -- hits of a search
+
+
+def test_search_shows_one_hit_for_look_alikes_and_for_a_burst(still: Pixseek, pixseek: Pixseek) -> None:
+    def groups(of: Pixseek, by: str) -> list[list[str]]:
+        # No words: every picture, so that nothing but the grouping is asked.
+        done = of("search", "--where", "size:>1B", "--group", by, "--json", "--sort", "name")
+        return [
+            [os.path.basename(hit["path"]) for hit in (first, *first["group"])]
+            for first in json.loads(done.stdout)["hits"]
+        ]
+
+    found = groups(still, "near-duplicate")
+    assert sorted(map(sorted, found)) == [["original-copy.jpg", "original.jpg", "small.jpg"], ["other.jpg"]]
+    for second in (0, 2, 30):
+        save(
+            scene(1).crop((second, 0, 280 + second, 230)),
+            pixseek.photos / f"{second}.jpg",
+            taken_at=f"2024:05:01 10:00:{second:02}",
+            camera="K1",
+        )
+    pixseek("index", pixseek.photos)
+    assert sorted(map(sorted, groups(pixseek, "burst"))) == [["0.jpg", "2.jpg"], ["30.jpg"]]
