@@ -15,13 +15,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import asking
-import cleaning
-import concepts
-import terminal
-import workbench
-import workshop
-from choices import (
+from face import asking, cleaning, concepts, terminal, workbench, workshop
+from face.choices import (
     AllowPickle,
     AsJson,
     EncoderSpec,
@@ -32,8 +27,8 @@ from choices import (
     folder_bytes,
     index_folder,
 )
-from interrupts import heard_signals
-from questions import SearchCommand
+from face.interrupts import heard_signals
+from face.questions import SearchCommand
 
 EXIT_CODES = {
     "UsageError": 2,

@@ -17,6 +17,11 @@ def _first(connection: Connection) -> None:
 def _second(connection: Connection) -> None:
     """Format 2: full text, perceptual hashes, concepts and verdicts."""
     tables.metadata.create_all(connection, tables=tables.FORMAT_2)
+    # Few pictures say where they were taken or are rated: conditions on these read only those.
+    connection.exec_driver_sql(
+        "CREATE INDEX content_place ON content (latitude, longitude) WHERE latitude IS NOT NULL"
+    )
+    connection.exec_driver_sql("CREATE INDEX content_rating ON content (rating) WHERE rating IS NOT NULL")
     words.create(connection)
     words.fill(connection)
 

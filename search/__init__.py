@@ -1,9 +1,8 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `clipboard`. The query language:
-`syntax`, `lexer`, `dates`, `conditions`, `language` (`parse`), `printing` (`print_query`), `composing`
-(`compose_query`). The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
+address), `fetch` (a picture from a public address, and from no other), `clipboard`. `language`: one string
+to a query and back. The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
 `feedback` (examples), `ranking` (a question beside one library), `negation`, `measuring` and `calibration`
 (what scores are worth), `narrowing` (what is left of the ranking), `results` (`Hit`, `Results`), `searcher`
 (`Searcher`). Duplicates: `likeness` (what may be one picture), `closer` (what is), `keeping` (which one
@@ -18,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
-    from search.composing import compose_query
     from search.duplicates import DuplicateGroup, Duplicates, Member, find_duplicates
     from search.feedback import concept_threshold, concept_vector
     from search.grouping import group_hits
     from search.keeping import KEEP_NAMES, KeepRule
-    from search.language import all_of, parse, parse_filter
+    from search.language.composing import compose_query
+    from search.language.parsing import all_of, parse, parse_filter
+    from search.language.printing import print_filter, print_query
+    from search.language.syntax import QuerySyntaxError
     from search.measuring import PHRASES, discriminant, nonsense
-    from search.printing import print_filter, print_query
     from search.query import (
         Concept,
         Crop,
@@ -46,18 +46,17 @@ if TYPE_CHECKING:
     from search.removal import RemovalStep, remove_duplicates, sidecars_of, undo_removal
     from search.results import Hit, Results, thumbnail
     from search.searcher import Searcher
-    from search.syntax import QuerySyntaxError
 
 _HOMES = {
     "calibration": ("Calibration", "Curve", "Null", "of_bank", "of_library", "sentence_share"),
-    "composing": ("compose_query",),
+    "language.composing": ("compose_query",),
     "duplicates": ("DuplicateGroup", "Duplicates", "Member", "find_duplicates"),
     "feedback": ("concept_threshold", "concept_vector"),
     "grouping": ("group_hits",),
     "keeping": ("KEEP_NAMES", "KeepRule"),
-    "language": ("all_of", "parse", "parse_filter"),
+    "language.parsing": ("all_of", "parse", "parse_filter"),
     "measuring": ("PHRASES", "discriminant", "nonsense"),
-    "printing": ("print_filter", "print_query"),
+    "language.printing": ("print_filter", "print_query"),
     "query": (
         "Concept",
         "Crop",
@@ -78,7 +77,7 @@ _HOMES = {
     "removal": ("RemovalStep", "remove_duplicates", "sidecars_of", "undo_removal"),
     "results": ("Hit", "Results", "thumbnail"),
     "searcher": ("Searcher",),
-    "syntax": ("QuerySyntaxError",),
+    "language.syntax": ("QuerySyntaxError",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -43,8 +44,6 @@ WORD_WEIGHT, _MOST_WORDS, ALL_WORDS = 0.1, 3.0, 3.0
 picture gets where all the words stand: a name that no encoder knows (`Fido`) must come first."""
 _LEAST_CANDIDATES, _MOST_CANDIDATES = 128, 1 << 14
 """Pictures that a probe of `fuse_late` brings, unless fewer are enough to be certain."""
-DIVERSE = 0.3
-"""The diversity of who asks for some: covers more, and costs a tenth of the right answers at most."""
 JOINED_WORDS = 20
 """Words of a joined sentence at most: longer ones find no more than the sum; contexts end at 48 tokens."""
 
@@ -55,7 +54,7 @@ class Parts:
 
     Attributes:
         vectors: (m, dim) float32, unit; turned round (-v) where the weight was below 0.
-        weights: (m,) float64, above 0; times `WORTH`.
+        weights: (m,) float64, 0 to 1: beside the heaviest one, times `WORTH`.
         mean, spread: (m,) float64, of the cosines of each vector with the library.
         enough: (m,) float64, in standard deviations; see `late`.
         asked: (m,) bool, whether the weight was above 0.
@@ -82,7 +81,9 @@ class Parts:
             kinds: what each vector was made from; concepts and refined queries are images.
             sample: (n, dim) unit embeddings spread over the library; n may be 0.
         """
-        given = np.asarray(weights, dtype=np.float64) * [WORTH[kind] for kind in kinds]
+        # The heaviest counts 1, so that what words add stays in proportion whatever the weights.
+        given = np.asarray(weights, dtype=np.float64) / np.max(np.abs(weights))
+        given = given * [WORTH[kind] for kind in kinds]
         sign = np.where(given < 0, -1.0, 1.0)
         if len(vectors) > 1:
             vectors = np.stack(
@@ -166,22 +167,6 @@ class Parts:
         return float(self.weights @ _belief(np.minimum(self.enough + high, limit), self.enough))
 
 
-def compose(
-    vectors: Embeddings, weights: Sequence[float], kinds: Sequence[Kind], sample: Embeddings
-) -> Embeddings:
-    """Return one (dim,) unit vector for all parts, each weighed by how far it spreads the library.
-
-    Args:
-        vectors: (m, dim) unit L2 norm.
-        weights: m numbers, none 0.
-        kinds: what each vector was made from.
-        sample: (n, dim) unit embeddings spread over the library.
-    Raises:
-        UsageError: the parts cancel out.
-    """
-    return Parts.of(vectors, weights, kinds, sample).composed()
-
-
 def join_texts(texts: Sequence[str], weights: Sequence[float]) -> list[tuple[str, float]]:
     """Return (sentence, weight) to encode instead of the texts: what can be said in one breath is.
 
@@ -200,29 +185,18 @@ def join_texts(texts: Sequence[str], weights: Sequence[float]) -> list[tuple[str
 
 
 def fuse_late(
-    parts: Parts, nearest: Nearest, vectors_of: Callable[[Ints], Embeddings], k: int
+    parts: Parts,
+    nearest: Nearest,
+    vectors_of: Callable[[Ints], Embeddings],
+    k: int,
+    words: Mapping[int, tuple[float, bool]] = MappingProxyType({}),
 ) -> tuple[Ints, Floats]:
-    """Return (ids, `Parts.late` of each), best first: at least the k best of the whole library, in order.
+    """Return (ids, `Parts.late` of each with its words), best first: at least the k best there are, in order.
 
     Args:
         nearest: a unit vector and a count to (ids, cosines), best first; fewer only when there are no more.
         vectors_of: ids to their embeddings, in that order.
         k: how many must be right.
-    """
-    return fuse_hybrid(parts, nearest, vectors_of, {}, k)
-
-
-def fuse_hybrid(
-    parts: Parts,
-    nearest: Nearest,
-    vectors_of: Callable[[Ints], Embeddings],
-    words: Mapping[int, tuple[float, bool]],
-    k: int,
-) -> tuple[Ints, Floats]:
-    """Return (ids, `Parts.late` of each with its words), best first: at least the k best, in order.
-
-    Args:
-        nearest, vectors_of, k: as for `fuse_late`.
         words: {id: (bm25, whether all the words are there)} of every picture whose words match.
     """
     probes = parts.probes()
@@ -255,20 +229,6 @@ def fuse_words(standing: Floats, words: Floats, complete: npt.NDArray[np.bool_] 
     """
     total: Floats = standing + np.minimum(WORD_WEIGHT * np.maximum(words, 0.0), _MOST_WORDS)
     return total if complete is None else total + ALL_WORDS * complete
-
-
-def reciprocal_ranks(
-    rankings: Sequence[Sequence[int]], weights: Sequence[float], k: int = 60
-) -> dict[int, float]:
-    """Return {id: weighted sum of 1 / (k + rank)} over rankings, each best first.
-
-    Source: Cormack, Clarke and Buettcher 2009, "Reciprocal rank fusion", k = 60.
-    """
-    total: dict[int, float] = {}
-    for ranking, weight in zip(rankings, weights, strict=True):
-        for rank, number in enumerate(ranking, start=1):
-            total[number] = total.get(number, 0.0) + weight / (k + rank)
-    return total
 
 
 def mmr(embeddings: Embeddings, relevance: Floats, k: int, diversity: float) -> Ints:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.aims import Aim, Embedding
-from search.fusion import Ints, Parts, fuse_hybrid, fuse_words
+from search.fusion import Ints, Parts, fuse_late, fuse_words
 from search.query import Fusion
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Question:
             )
 
         dim = len(self.vector)
-        ids, keys = fuse_hybrid(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), words, count)
+        ids, keys = fuse_late(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), count, words)
         ranked = self._ranked(index, ids[:count], keys[:count], words)
         return ranked, len(ids) < count
 

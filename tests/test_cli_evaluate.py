@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-import workbench
+from face import workbench
 from tests.color import COLORS, draw
 from tests.conftest import Pixseek
 from tests.training.writing import picture_bytes, write_tar

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import terminal
+from face import terminal
 from tests.conftest import Pixseek, draw
 
 NAMES = [

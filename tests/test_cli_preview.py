@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from preview import Previewer, detect
+from face.preview import Previewer, detect
 from tests.conftest import COLORS, draw
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import cli
-import terminal
+from face import terminal
 from tests.color import COLORS
 from tests.conftest import Pixseek
 from tests.training.squares import draw_squares, table, write_recipe

@@ -81,6 +81,8 @@ def take_back_to_format_1(folder: Path) -> None:
     for table in ("words", "names", "look", "concept", "verdict"):
         database.execute(f"drop table {table}")
     database.execute("delete from sqlite_sequence where name in ('concept', 'verdict')")
+    database.execute("drop index if exists content_place")
+    database.execute("drop index if exists content_rating")
     database.execute("pragma user_version=1")
     database.execute("pragma wal_checkpoint(truncate)")
     database.close()

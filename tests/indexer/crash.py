@@ -74,8 +74,8 @@ def write(index_dir: str, photos: str) -> int:
     pipeline.ENCODE_FRAMES = 8
     commit = Ledger.commit
 
-    def acknowledged(self, space, contents, files):
-        commit(self, space, contents, files)
+    def acknowledged(self, space, contents, files, *more):
+        commit(self, space, contents, files, *more)
         paths = [os.fsdecode(update.path) for update in files if update.status == "ok"]
         os.write(1, json.dumps(paths).encode() + b"\n")
 

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import sqlite3
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
 
 from encoders import UsageError
 from indexer import (
@@ -34,6 +37,7 @@ from indexer import (
     TakenOn,
     Under,
 )  # fmt: skip
+from indexer.functions import register_functions
 from tests.indexer.catalogs import DIM, content, shown_at, write
 
 PLACES = [
@@ -307,6 +311,36 @@ def test_only_the_last_filters_are_remembered(index: Index):
     assert len(index._selections) <= 16 >= len(index._embeddings_left)
 
 
+@pytest.mark.parametrize(
+    ("where", "used"),
+    [
+        (Near(48.86, 2.35, 5000), "content_place (latitude>? AND latitude<?)"),
+        (Near(-16.9, 179.99, 5000), "content_place (latitude>? AND latitude<?)"),
+        (Number("rating", 4, None), "content_rating (rating>?)"),
+        (Number("rating", None, None), "content_rating"),
+        (Taken("2023", "2023"), "ix_content_taken_at (taken_at>? AND taken_at<?)"),
+        (Number("size_bytes", 10, None), "ix_content_size_bytes (size_bytes>?)"),
+        (Under(b"/p/2023"), "sqlite_autoindex_file_1 (path>? AND path<?)"),
+    ],
+)
+def test_conditions_that_leave_few_read_few(index: Index, where: Filter, used: str):
+    from indexer import tables
+    from indexer.selection import compile_filter
+
+    query = sqlalchemy.select(tables.file.c.id).join(
+        tables.content, tables.content.c.id == tables.file.c.content_id
+    )
+    compiled = query.where(compile_filter(where)).compile(
+        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": False, "render_postcompile": True}
+    )
+    database = sqlite3.connect(index.folder / "catalog.sqlite")
+    register_functions(database)
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    plan = " ".join(row[3] for row in database.execute(f"explain query plan {compiled}", values))
+    database.close()
+    assert used in plan
+
+
 # -- nearest
 
 
@@ -401,8 +435,6 @@ def test_selection_sees_what_was_added_after_refresh(tmp_path: Path):
 
 
 def test_changed_bits_in_a_text_end_no_question(index: Index, tmp_path: Path):
-    import sqlite3
-
     folder = write(
         tmp_path / "index",
         [content(n, Metadata(camera="Canon", keywords=("dog",))) for n in range(4)],

@@ -9,13 +9,10 @@ from encoders import UsageError, normalize
 from search.fusion import (
     Kind,
     Parts,
-    compose,
-    fuse_hybrid,
     fuse_late,
     fuse_words,
     join_texts,
     mmr,
-    reciprocal_ranks,
 )
 from tests.search.gap import STYLES, THINGS, Gap
 
@@ -24,6 +21,10 @@ SEEDS = range(5)
 
 def rows(seed: int, count: int, dim: int = 24) -> np.ndarray:
     return normalize(np.random.default_rng(seed).normal(size=(count, dim)))
+
+
+def compose(vectors: np.ndarray, weights: list[float], kinds: list[Kind], sample: np.ndarray) -> np.ndarray:
+    return Parts.of(vectors, weights, kinds, sample).composed()
 
 
 def precision(gap: Gap, scores: np.ndarray, thing: int, style: int, without: int) -> float:
@@ -104,6 +105,19 @@ def test_one_part_is_its_own_vector() -> None:
     for kind in ("text", "image"):
         np.testing.assert_allclose(compose(query, [0.3], [kind], rows(2, 50)), query[0], atol=1e-6)
     np.testing.assert_allclose(compose(query, [-2.0], ["text"], rows(2, 50)), -query[0], atol=1e-6)
+
+
+def test_only_the_proportion_of_weights_matters_even_of_absurd_ones() -> None:
+    vectors, images = rows(1, 2), rows(2, 300)
+    for weights in ([1.0, 2.0], [1.0, -2.0]):
+        small = Parts.of(vectors, weights, ["text", "image"], images)
+        for scale in (1e-300, 0.1, 1e300):
+            large = Parts.of(vectors, [weight * scale for weight in weights], ["text", "image"], images)
+            np.testing.assert_allclose(large.composed(), small.composed(), atol=1e-6)
+            np.testing.assert_allclose(large.late(images), small.late(images), atol=1e-6)
+    lopsided = Parts.of(vectors, [1.0, 1e-300], ["text", "image"], images)
+    np.testing.assert_allclose(lopsided.composed(), vectors[0], atol=1e-6)
+    assert np.isfinite(lopsided.most(np.array([0.1, 0.1, 0.1])))
 
 
 def test_parts_that_cancel_out_are_a_usage_error() -> None:
@@ -217,7 +231,7 @@ def test_fusing_candidates_with_words_finds_what_fusing_the_whole_library_finds(
         bm25[number], complete[number] = score, whole
     slow = fuse_words(parts.late(images), bm25, complete)
     nearest, asked = brute(images)
-    ids, values = fuse_hybrid(parts, nearest, lambda wanted: images[wanted], words, 20)
+    ids, values = fuse_late(parts, nearest, lambda wanted: images[wanted], 20, words)
     np.testing.assert_allclose(values[:20], np.sort(slow)[::-1][:20], atol=1e-6)
     np.testing.assert_allclose(values[:20], slow[ids[:20]], atol=1e-6)
     assert max(asked) < 3000
@@ -252,11 +266,6 @@ def test_joining_texts_keeps_the_sum_of_their_weights() -> None:
         joined = join_texts([f"thing {number}" for number in range(len(weights))], weights)
         assert sum(weight for _, weight in joined) == pytest.approx(sum(weights))
         assert all(weight for _, weight in joined)
-
-
-def test_reciprocal_ranks_is_the_sum_of_its_definition() -> None:
-    found = reciprocal_ranks([[3, 1, 2], [2, 3]], [1.0, 0.5])
-    assert found == pytest.approx({3: 1 / 61 + 0.5 / 62, 1: 1 / 62, 2: 1 / 63 + 0.5 / 61})
 
 
 # --- diversity

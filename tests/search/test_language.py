@@ -562,6 +562,6 @@ def test_the_page_says_what_is_a_sentence_and_what_an_error() -> None:
 
 
 def test_the_page_names_every_field() -> None:
-    from search.syntax import NAMES
+    from search.language.syntax import NAMES
 
     assert {name for name in NAMES if f"`{name}:" not in PAGE and f"`{name}`" not in PAGE} == set()

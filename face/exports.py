@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import terminal
+from face import terminal
 
 # A copy in progress; one that a killed run left is swept once it is this old, seconds.
 _PREFIX, _SUFFIX, _STALE_S = b".pixseek-", b".part", 3600

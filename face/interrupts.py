@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import terminal
+from face import terminal
 
 
 class Stopping:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 from indexer import Filter
-from search.conditions import Surroundings
-from search.language import all_of, parse, parse_filter, part_of, term_of, text_of
-from search.query import Query, Term
-from search.syntax import (
+from search.language.conditions import Surroundings
+from search.language.parsing import all_of, parse, parse_filter, part_of, term_of, text_of
+from search.language.syntax import (
     MAX_TERMS,
     NAMES,
     PARTS,
@@ -25,6 +24,7 @@ from search.syntax import (
     weight_of,
     weight_problem,
 )
+from search.query import Query, Term
 
 
 def compose_query(

@@ -22,9 +22,9 @@ from indexer import (
     TakenOn,
     Under,
 )
-from search.dates import EXPECTED, read_taken, shown_taken
+from search.language.dates import EXPECTED, read_taken, shown_taken
+from search.language.syntax import Piece, quote, shown
 from search.query import clean_text
-from search.syntax import Piece, quote, shown
 
 _MAX_PATTERN = 1000
 _MOST = 2**63 - 1

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import sheets
-import terminal
 from encoders import UsageError
-from sheets import require_target, write_sheet
+from face import sheets, terminal
+from face.sheets import require_target, write_sheet
 from tests.conftest import COLORS, draw
 from tests.hits import hit
 

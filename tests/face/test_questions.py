@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders import UsageError
+from face.questions import asked, crop_box, file_ids, one_of, picture_part, share, sort_arguments
 from indexer import And, Not, Number, Or, Taken, Under
-from questions import asked, crop_box, file_ids, one_of, picture_part, share, sort_arguments
 from search import Concept, Indexed, Picture, Query, Term, Text, parse
 
 TAKES_VALUE = {
@@ -49,10 +49,10 @@ def sort(*arguments: str) -> tuple[list[str], list[str]]:
         ("cat -fp", ["--paths-only", "--preview"], ["cat"]),
         ("-n cat --no-indexing", [], ["cat"]),
         ("cat --not -people", ["--not", "-people"], ["cat"]),
-        ("cat --diverse", ["--diverse=0.5"], ["cat"]),
+        ("cat --diverse", ["--diverse=0.3"], ["cat"]),
         ("--diverse 0.7 cat", ["--diverse=0.7"], ["cat"]),
         ("--diverse=.2 cat", ["--diverse", ".2"], ["cat"]),
-        ("--diverse cat", ["--diverse=0.5"], ["cat"]),
+        ("--diverse cat", ["--diverse=0.3"], ["cat"]),
         ("cat -- --json -k", [], ["cat", "--json", "-k"]),
         ("cat --nonsense", ["--nonsense"], ["cat"]),
         ("cat -z", ["-z"], ["cat"]),

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import exports
-import terminal
 from encoders import UsageError
-from exports import export_files, open_with_desktop, require_folder
+from face import exports, terminal
+from face.exports import export_files, open_with_desktop, require_folder
 from tests.conftest import draw
 from tests.hits import hit
 

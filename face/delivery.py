@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-import terminal
-from answers import Form, give, reasons
+from face import terminal
+from face.answers import Form, give, reasons
 
 if TYPE_CHECKING:
     from indexer import Index
@@ -69,11 +69,11 @@ class Delivery:
     def prepare(self, opened: Index) -> None:
         """Look whether everything can be written, before the search. Raises UsageError where it cannot."""
         if self.sheet is not None:
-            from sheets import require_target
+            from face.sheets import require_target
 
             require_target(self.sheet, opened.roots(), force=self.force)
         if self.folder is not None:
-            from exports import require_folder
+            from face.exports import require_folder
 
             require_folder(self.folder)
             place = os.path.realpath(os.fsencode(self.folder)) + b"/"
@@ -115,7 +115,7 @@ class Delivery:
         return complete
 
     def _draw_sheet(self, results: Results, target: Path) -> None:
-        from sheets import write_sheet
+        from face.sheets import write_sheet
 
         sheet = write_sheet(results.hits, target)
         left_out = len(results.hits) - sheet.pictures
@@ -126,7 +126,7 @@ class Delivery:
         )
 
     def _open(self, results: Results) -> None:
-        from exports import open_with_desktop
+        from face.exports import open_with_desktop
 
         if len(results.hits) == 1:
             open_with_desktop(os.fsdecode(results.hits[0].path))
@@ -135,7 +135,7 @@ class Delivery:
         if target is None:
             import platformdirs
 
-            from sheets import write_sheet
+            from face.sheets import write_sheet
 
             # One place, written anew each time: no pile of other people's business in /tmp.
             folder = platformdirs.user_cache_path("pixseek", appauthor=False)
@@ -151,7 +151,7 @@ class Delivery:
 
 def _export(results: Results, folder: Path, *, link: bool) -> bool:
     """Return whether every hit is in the folder now."""
-    from exports import export_files
+    from face.exports import export_files
 
     done = export_files(results.hits, folder, link=link)
     for path, why in done.failed:
@@ -167,7 +167,7 @@ def _previewer() -> Callable[[Hit], bytes] | None:
     if not sys.stdout.isatty():
         terminal.note("--preview needs a terminal; showing names only")
         return None
-    from preview import Previewer
+    from face.preview import Previewer
 
     previewer = Previewer.for_terminal(dict(os.environ), shutil.get_terminal_size())
     return lambda hit: previewer.draw(hit.path, hit.region)

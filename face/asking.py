@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import terminal
-from answers import chosen_form
-from choices import (
+from face import terminal
+from face.answers import chosen_form
+from face.choices import (
     AllowPickle,
     AsCsv,
     AsJson,
@@ -41,8 +41,8 @@ from choices import (
     encoder_chooser,
     index_folder,
 )
-from delivery import Delivery
-from questions import (
+from face.delivery import Delivery
+from face.questions import (
     STDIN_TWICE,
     asked,
     crop_box,

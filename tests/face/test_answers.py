@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answers import CSV_COLUMNS, Form, chosen_form, csv_rows, give, hit_lines, percent, reasons
 from encoders import UsageError
+from face.answers import CSV_COLUMNS, Form, chosen_form, csv_rows, give, hit_lines, percent, reasons
 from indexer import Filter
 from search import Hit, Query, parse, print_filter
 from tests.hits import hit, results

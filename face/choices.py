@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import terminal
+from face import terminal
 
 if TYPE_CHECKING:
     from encoders import Encoder

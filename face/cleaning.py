@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import terminal
-from choices import AsJson, IndexDir, Print0, index_folder
-from interrupts import heard_signals
+from face import terminal
+from face.choices import AsJson, IndexDir, Print0, index_folder
+from face.interrupts import heard_signals
 
 if TYPE_CHECKING:
     from indexer import FileCopy, Index

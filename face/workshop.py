@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import terminal
-from choices import (
+from face import terminal
+from face.choices import (
     AllowPickle,
     AsJson,
     CaptionsField,
@@ -21,7 +21,7 @@ from choices import (
     encoder_cache,
     encoder_chooser,
 )
-from interrupts import heard_signals
+from face.interrupts import heard_signals
 
 if TYPE_CHECKING:
     from encoders import Encoder

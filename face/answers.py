@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import terminal
+from face import terminal
 
 if TYPE_CHECKING:
     from indexer import Filter, Index

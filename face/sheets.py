@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import terminal
-from answers import percent
+from face import terminal
+from face.answers import percent
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import terminal
-from choices import (
+from face import terminal
+from face.choices import (
     AllowPickle,
     AsJson,
     CaptionsField,
@@ -23,7 +23,7 @@ from choices import (
     encoder_chooser,
     index_folder,
 )
-from interrupts import heard_signals
+from face.interrupts import heard_signals
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,10 +11,10 @@ from datetime import date
 
 from encoders import UsageError
 from indexer import And, Filter, Not, Or
-from search.conditions import Surroundings, ValueProblem, read_condition
-from search.lexer import tokens
+from search.language.conditions import Surroundings, ValueProblem, read_condition
+from search.language.lexer import tokens
+from search.language.syntax import MAX_NESTING, MAX_TERMS, Piece, QuerySyntaxError, Token, shown
 from search.query import Concept, Indexed, Part, Picture, Query, Term, Text, clean_text
-from search.syntax import MAX_NESTING, MAX_TERMS, Piece, QuerySyntaxError, Token, shown
 
 _BLANK_QUERY = 'the query is blank; say what the picture shows: pixseek search "a dog on a beach"'
 _ONLY_FILTERS = "brackets hold only filters; put words and pictures outside"

@@ -10,7 +10,7 @@ import functools
 import re
 import unicodedata
 
-from search.syntax import (
+from search.language.syntax import (
     CROP,
     MAX_CONDITIONS,
     MAX_NESTING,

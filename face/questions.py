@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import typer.core
 
-from choices import folder_bytes
+from face.choices import folder_bytes
 
 if TYPE_CHECKING:
     from indexer import Filter
     from search import Crop, Indexed, Picture, Query, Term
 
 STDIN_TWICE = "- is standard input, which can be read once; name the other pictures"
-# --diverse without a number.
-_DIVERSITY = "0.5"
+# --diverse without a number: costs a tenth of the right answers at most (docs/fusion.md).
+_DIVERSITY = "0.3"
 # What people type who know rclip. Not in --help: each has a name of its own here. None: it always does so.
 _ALIASES: dict[str, str | None] = {
     "-t": "-k", "--top": "-k", "-a": "--plus", "--add": "--plus", "-s": "--not", "--sub": "--not",

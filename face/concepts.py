@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import terminal
-from choices import AllowPickle, AsJson, EncoderSpec, IndexDir, Offline, encoder_chooser, index_folder
-from questions import STDIN_TWICE, picture_part
+from face import terminal
+from face.choices import AllowPickle, AsJson, EncoderSpec, IndexDir, Offline, encoder_chooser, index_folder
+from face.questions import STDIN_TWICE, picture_part
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,10 @@ bound that excludes everything. Settings other than `terms` and `where` are not 
 from __future__ import annotations
 
 from indexer import And, Filter, Near, Not, Or
-from search.conditions import shown_condition, shown_value
-from search.language import parse
+from search.language.conditions import shown_condition, shown_value
+from search.language.parsing import parse
+from search.language.syntax import QuerySyntaxError, quote
 from search.query import Concept, Indexed, Picture, Query, Term, Text
-from search.syntax import QuerySyntaxError, quote
 
 _OPENERS = frozenset("“”„‟«")
 
