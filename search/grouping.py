@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,39 +14,13 @@ if TYPE_CHECKING:
     from indexer import FrameRecord, Look
 
 Labels = npt.NDArray[np.int64]
-Alike: TypeAlias = Literal["burst", "near-duplicate"]
-
-
-class Looks(Protocol):
-    """The part of `indexer.Copies` that is asked."""
-
-    def looks_of(self, frame_ids: Sequence[int]) -> Mapping[int, Look]: ...
-
-
-class Library(Protocol):
-    """The part of `indexer.Index` that is asked."""
-
-    @property
-    def copies(self) -> Looks: ...
-    def vectors_of(self, frame_ids: Sequence[int]) -> Mapping[int, npt.NDArray[np.float32]]: ...
-
-
-def labels_in(library: Library, records: Sequence[FrameRecord], by: Alike) -> Labels:
-    """Return `group_hits` of hits, with what the index knows; one without an embedding stands alone."""
-    frames = sorted({record.frame_id for record in records})
-    vectors = library.vectors_of(frames)
-    if not vectors:
-        return np.arange(len(records), dtype=np.int64)
-    none = np.zeros_like(next(iter(vectors.values())))
-    rows = np.stack([vectors.get(record.frame_id, none) for record in records])
-    return group_hits(records, rows, library.copies.looks_of(frames), by)
 
 
 def group_hits(
     records: Sequence[FrameRecord],
     embeddings: npt.NDArray[np.float32],
     looks: Mapping[int, Look],
-    by: Alike,
+    by: Literal["burst", "near-duplicate"],
 ) -> Labels:
     """Return (n,) labels: the place of the first hit of each hit's group, its own when it stands alone.
 

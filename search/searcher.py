@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from encoders import Encoder
     from indexer import Filter, Selection, Space
-    from search.grouping import Looks
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
@@ -43,8 +42,6 @@ _HIGHEST_K = 1 << 16
 class OpenIndex(Examples, Library, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
-    @property
-    def copies(self) -> Looks: ...
     @property
     def space(self) -> Space | None: ...
     def select(self, where: Filter | None) -> Selection: ...
