@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,14 +159,14 @@ def _trash(file: FileCopy, keeper: FileCopy, home_trash: bytes, journal: _Journa
     beside = sidecars_of(file.path)
     journal.write(doing="trash", path=file.path, keeper=keeper.path)
     went_to = trash.to_trash(file.path, home_trash=home_trash)
-    journal.write(did="trash", path=file.path, to=went_to)
+    journal.done("trash", file.path, went_to)
     along = []
     for path in beside:
         try:
             lies = trash.to_trash(path, home_trash=home_trash)
         except OSError:
             continue  # left where it is: nothing is lost
-        journal.write(did="trash", path=path, to=lies)
+        journal.done("trash", path, lies)
         along.append(path)
     return RemovalStep(
         file.path, keeper.path, "trash", True, file.size_bytes, went_to=went_to, sidecars=tuple(along)
@@ -233,7 +233,7 @@ def _link(
     except OSError:
         os.unlink(passing)
         raise
-    journal.write(did="hardlink", path=file.path, keeper=keeper.path)
+    journal.done("hardlink", file.path, keeper.path)
     freed = file.size_bytes if found.st_nlink == 1 else 0
     return RemovalStep(file.path, keeper.path, "hardlink", True, freed)
 
@@ -251,6 +251,11 @@ class _Journal:
         self._stream.write(json.dumps({"run": self._run, **text}) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+    def done(self, what: How, path: bytes, to: bytes) -> None:
+        """Write that a step is done. A disk that is full by now does not make it undone."""
+        with suppress(OSError):
+            self.write(did=what, path=path, to=to)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from indexer import Copies, FileCopy, FrameRecord, Index, Look, save_verdicts
 from search import Duplicates, KeepRule, find_duplicates, group_hits, likeness
+from search.closer import SIDE, same_picture
 from tests.scenes import page, save, scene
 
 Make = Callable[..., Path]
@@ -373,3 +374,31 @@ def test_hits_of_one_burst_share_a_label_also_when_ranked_out_of_order() -> None
 
 def test_no_hits_have_no_labels() -> None:
     assert group_hits([], np.empty((0, 8), np.float32), {}, "burst").tolist() == []
+
+
+# -- laid over each other
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crop_is_found_wherever_it_was_cut(seed: int) -> None:
+    image = scene(20 + seed, (512, 384)).filter(ImageFilter.GaussianBlur(3))
+    whole = _square(image)
+    for box in ((0, 0, 480, 360), (32, 24, 512, 384), (16, 12, 496, 372)):
+        assert same_picture(whole, _square(image.crop(box)), short_side=300)
+        assert same_picture(_square(image.crop(box)), whole, short_side=300)
+    assert not same_picture(whole, _square(image.crop((16, 12, 496, 372))), short_side=300, slide=False)
+
+
+def test_other_colours_of_the_same_drawing_are_another_picture() -> None:
+    image = scene(5, (512, 384))
+    assert not same_picture(_square(image), _square(Image.merge("RGB", image.split()[::-1])), short_side=300)
+    assert same_picture(_square(image), _square(image.convert("L").convert("RGB")), short_side=300)
+
+
+def test_blank_pictures_fit_nothing() -> None:
+    blank = _square(Image.new("RGB", (200, 200), "white"))
+    assert not same_picture(blank, blank, short_side=200)
+
+
+def _square(image: Image.Image) -> Any:
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
