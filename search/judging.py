@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ _WRITTEN = 0.64
 """Probability that a picture shows what its caption says: how often one of four other people, asked to
 describe the same picture of Flickr8k, uses a word that the first one used."""
 _LEAST = 1e-6
+Floats: TypeAlias = npt.NDArray[np.floating]
 
 
 class Judge:
@@ -57,29 +59,28 @@ class Judge:
 
     def probabilities(self, found: Sequence[Found]) -> list[Found]:
         """Return the found ones with their probabilities, in their order."""
+        scores = np.array([one.score for one in found], np.float32)
         if self._simple:
-            likely = self._nulls[0].probabilities([one.score for one in found])
+            (null,), (aim,) = self._nulls, self._parts
+            likely = _with_words(null.probabilities(scores), found, aim)
         elif self._parts:
             likely = self._of_parts(found)
         else:
-            likely = self._whole.probabilities([one.score for one in found])
-        return [
-            replace(one, probability=_even(1 - (1 - p) * (1 - _WRITTEN) if one.written else p))
-            for one, p in zip(found, likely, strict=True)
-        ]
+            likely = self._whole.probabilities(scores)
+        return [replace(one, probability=_even(p)) for one, p in zip(found, likely, strict=True)]
 
-    def _of_parts(self, found: Sequence[Found]) -> npt.NDArray[np.floating]:
-        frames = sorted({one.record.frame_id for one in found})
-        vectors = self._index.vectors_of(frames)
-        if not vectors:
-            return np.zeros(len(found))
-        rows = np.stack(list(vectors.values()))
-        log = np.zeros(len(rows))
+    def _of_parts(self, found: Sequence[Found]) -> Floats:
+        vectors = self._index.vectors_of(sorted({one.record.frame_id for one in found}))
+        nothing = np.zeros(len(self._parts[0].vector), np.float32)
+        rows = np.stack([vectors.get(one.record.frame_id, nothing) for one in found] or [nothing])[
+            : len(found)
+        ]
+        log = np.zeros(len(found))
         total = sum(aim.weight for aim in self._parts)
         for aim, null in zip(self._parts, self._nulls, strict=True):
-            log += aim.weight / total * np.log(np.maximum(null.probabilities(rows @ aim.vector), _LEAST))
-        known = dict(zip(vectors, np.exp(log).tolist(), strict=True))
-        return np.array([known.get(one.record.frame_id, 0.0) for one in found])
+            likely = _with_words(null.probabilities(rows @ aim.vector), found, aim)
+            log += aim.weight / total * np.log(np.maximum(likely, _LEAST))
+        return np.exp(log)
 
     def anything(self, found: Sequence[Found]) -> float:
         """Return the probability that any of the judged ones, the best of a library, matches."""
@@ -87,6 +88,12 @@ class Judge:
         if self._simple:
             each.append(self._nulls[0].anything([one.score for one in found]))
         return _even(max(each, default=0.0))
+
+
+def _with_words(likely: Floats, found: Sequence[Found], aim: Aim) -> Floats:
+    """Return the probabilities of a part, where it is a text with what stands beside the picture."""
+    written = np.array([one.written for one in found], bool)
+    return np.where(written, 1 - (1 - likely) * (1 - _WRITTEN), likely) if aim.words else likely
 
 
 def probable(found: Sequence[Found], query: Query, *, nothing: bool) -> list[Found]:
