@@ -59,6 +59,11 @@ class Catalog:
                 version = check_version(folder, engine)
         return cls(folder, engine, version)
 
+    def reread_version(self) -> None:
+        """A writer may have brought the catalog to a newer format."""
+        with storage_errors(self.folder):
+            self.version = check_version(self.folder, self.engine)
+
     def close(self) -> None:
         self.engine.dispose()
 

@@ -91,6 +91,7 @@ class Index:
 
     def refresh(self) -> None:
         """See what was written since the index was opened."""
+        self._catalog.reread_version()
         self.space = self._catalog.space()
         self._vectors = None
         self._selections.clear()

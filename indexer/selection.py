@@ -282,9 +282,9 @@ def _orientation(node: f.Orientation) -> ColumnElement[bool]:
 
 
 def _under(node: f.Under) -> ColumnElement[bool]:
-    prefix = node.folder.rstrip(b"/") + b"/"
-    below = and_(t.file.c.path >= prefix, t.file.c.path < prefix[:-1] + b"0")
-    return or_(below, t.file.c.path == node.folder)
+    path, folder = t.file.c.path, node.folder.rstrip(b"/")
+    # One range of the index; between the folder and what is in it lie `folder-x` and `folder.jpg`.
+    return and_(path >= folder, path < folder + b"0", or_(path == folder, path >= folder + b"/"))
 
 
 _LEAVES: dict[type, Callable[..., ColumnElement[bool]]] = {

@@ -39,6 +39,7 @@ class Aim:
         kind: the tower it came from; a concept is made of pictures.
         weight, excluded: as in `Term`.
         words: the text, None for what is not one.
+        plain: what a tower returned; a concept is made from such vectors, and its cosines have another scale.
     """
 
     vector: Embedding
@@ -46,6 +47,7 @@ class Aim:
     weight: float
     excluded: bool = False
     words: str | None = None
+    plain: bool = True
 
 
 def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load) -> list[Aim]:
@@ -72,7 +74,7 @@ def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load
             vector = embeddings_of([term.part.file_id], index, encoder.dim)[0]
         else:
             vector = _concept(term.part, index)
-        aims.append(Aim(vector, kind, term.weight, term.excluded, text))
+        aims.append(Aim(vector, kind, term.weight, term.excluded, text, not isinstance(term.part, Concept)))
     return aims
 
 

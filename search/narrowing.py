@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from search.aims import Aim, Embedding, Examples
-from search.calibration import NOTHING, Calibration, Null, auto_cut
-from search.query import Grouping, Query
+from search.calibration import Calibration
+from search.query import Grouping
 
 # Hits of which look-alikes are told; each is held against every group.
 _COMPARED = 2_000
 _SHOWS = 0.5
 """Probability from which a picture shows what is excluded."""
-_WRITTEN = 0.64
-"""Probability that a picture shows what its caption says: how often one of four other people, asked to
-describe the same picture of Flickr8k, uses a word that the first one used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,47 +112,11 @@ def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list
     from search.grouping import group_hits
 
     records = [one.record for one in found[:_COMPARED]]
-    frames = [record.frame_id for record in records]
-    vectors = index.vectors_of(frames)
-    some = next(iter(vectors.values()), None)
-    embeddings = np.stack([vectors.get(frame, np.zeros_like(some)) for frame in frames])
-    labels = group_hits(records, embeddings, index.copies.looks_of(frames), by)
-    return [*labels.tolist(), *(-1 - place for place in range(len(found) - len(records)))]
-
-
-def judged(found: Sequence[Found], null: Null) -> list[Found]:
-    """Return the found ones with their probabilities, in their order."""
-    likely = null.probabilities([one.score for one in found])
-    return [
-        replace(one, probability=_even(1 - (1 - p) * (1 - _WRITTEN) if one.written else p))
-        for one, p in zip(found, likely, strict=True)
-    ]
-
-
-def anything(found: Sequence[Found], null: Null) -> float:
-    """Return the probability that any of the judged ones, the best of a library, matches."""
-    sure = [one.probability or 0.0 for one in found if one.written]
-    return _even(max([null.anything([one.score for one in found]), *sure]))
-
-
-def probable(found: Sequence[Found], query: Query, best: float, *, of_text: bool) -> list[Found]:
-    """Return the judged ones that are worth showing, in their order.
-
-    Args:
-        best: `anything` of them.
-        of_text: whether the question has words; the nearest to a picture are shown however far they are.
-    """
-    lowest = query.min_probability
-    if lowest is None and of_text and best < NOTHING:
-        return []
-    kept = [one for one in found if lowest is None or (one.probability or 0.0) >= lowest]
-    if query.auto_cut:
-        order = sorted(kept, key=lambda one: -(one.probability or 0.0))
-        stays = {id(one) for one in order[: auto_cut([one.probability or 0.0 for one in order])]}
-        kept = [one for one in kept if id(one) in stays]
-    return kept
-
-
-def _even(probability: float) -> float:
-    """Return four decimals: more are not known, and float32 has others on another processor."""
-    return round(float(probability), 4)
+    vectors = index.vectors_of([record.frame_id for record in records])
+    if not vectors:
+        return [one.record.file_id for one in found]
+    nothing = np.zeros_like(next(iter(vectors.values())))
+    embeddings = np.stack([vectors.get(record.frame_id, nothing) for record in records])
+    looks = index.copies.looks_of([record.frame_id for record in records])
+    near = group_hits(records, embeddings, looks, by).tolist()
+    return [*near, *(-1 - place for place in range(len(found) - len(near)))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -53,18 +53,14 @@ class Question:
     Attributes:
         parts: the wanted ones beside a sample of the library.
         vector: (dim,) float32, unit: all parts in one.
-        kind: what `vector` was made from, for the calibration.
         fusion: how the parts become one ranking.
         words: what is looked for in captions, keywords and names, for `hybrid`; "" for nothing.
-        sentence: the text that `vector` is made from, None where it is more than one text.
     """
 
     parts: Parts
     vector: Embedding
-    kind: Literal["text", "image", "mixed"]
     fusion: Fusion
     words: str
-    sentence: str | None = None
 
     @classmethod
     def of(cls, aims: Sequence[Aim], sample: Embedding, fusion: Fusion) -> Question:
@@ -76,11 +72,7 @@ class Question:
         vectors = np.stack([aim.vector for aim in aims])
         parts = Parts.of(vectors, [aim.weight for aim in aims], [aim.kind for aim in aims], sample)
         words = " ".join(aim.words for aim in aims if aim.words and aim.weight > 0)
-        if len(aims) > 1:
-            return cls(parts, parts.composed(), "mixed", fusion, words)
-        (aim,) = aims
-        kind: Literal["text", "image", "mixed"] = aim.kind if aim.weight > 0 else "mixed"
-        return cls(parts, parts.composed(), kind, fusion, words, aim.words)
+        return cls(parts, parts.composed(), fusion, words)
 
     def best_frames(self, index: Library, count: int, among: Selection | None) -> tuple[list[Ranked], bool]:
         """Return (the `count` best frames of the library, best first; whether these are all there are)."""

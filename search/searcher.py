@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
 from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
-from search.calibration import Calibration, Null
+from search.calibration import Calibration
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.narrowing import Doorman, Found, Looks, anything, grouped, judged, labels_of, probable
+from search.judging import DOUBTFUL, Judge, is_nothing, probable
+from search.narrowing import Doorman, Found, Looks, grouped, labels_of
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
+
+PUSH = 0.3
+"""Weight with which what is excluded is also subtracted; docs/scores.md has the numbers."""
 
 # Frames asked for at first: room for videos and tiles, of which only the best frame counts, and for copies.
 _FIRST_FETCH = 64
@@ -131,14 +135,15 @@ class Searcher:
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
         wanted = [aim for aim in aims if not aim.excluded]
-        wanted += self._examples(query, sample, sum(max(aim.weight, 0.0) for aim in wanted) or 1.0)
-        if not wanted:
+        total = sum(max(aim.weight, 0.0) for aim in wanted) or 1.0
+        parts = [*wanted, *self._examples(query, sample, total)]
+        if not parts:
             return self._listed(query, among, doorman)
-        question = Question.of(wanted, sample, fusion)
-        null = self._calibration.null(
-            question.vector, sample, question.kind, words=question.sentence, files=among.files
-        )
-        return self._ranked(query, among, question, null, doorman)
+        # What is excluded also pushes: of what stays, the more it looks like that, the later it comes.
+        parts += [replace(aim, weight=-PUSH * total, excluded=False, words=None) for aim in unwanted]
+        question = Question.of(parts, sample, fusion)
+        judge = Judge(question, wanted, self._index, self._calibration, sample, among.files)
+        return self._ranked(query, among, question, judge, doorman)
 
     def _examples(self, query: Query, sample: Embedding, beside: float) -> list[Aim]:
         liked, disliked = (
@@ -148,14 +153,14 @@ class Searcher:
         return [Aim(*part) for part in zip(vectors, kinds, weights, strict=True)]
 
     def _ranked(
-        self, query: Query, among: Selection, question: Question, null: Null, doorman: Doorman
+        self, query: Query, among: Selection, question: Question, judge: Judge, doorman: Doorman
     ) -> Results:
         # What is grouped, spread or cut at a knee is chosen from more than what is shown.
         wide = query.group or query.diversity or query.auto_cut
         wish = max(query.k, _POOL) if wide else query.k
         fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
         # An encoder of which only its own library is known cannot tell a library of one theme from junk.
-        of_text = self._calibration.absolute and (question.kind == "text" or bool(question.words))
+        may_be_nothing = self._calibration.absolute and judge.of_text
         while True:
             frames, exhausted = question.best_frames(self._index, fetch, among)
             found = [
@@ -163,9 +168,9 @@ class Searcher:
                 for one in self._best_per_file(frames, among)
                 if one.record.path not in query.exclude and one.record.file_id not in query.unlike
             ]
-            admitted = judged(doorman.admit(found), null)
-            best = anything(admitted, null)
-            kept = probable(admitted, query, best, of_text=of_text)
+            admitted = judge.probabilities(doorman.admit(found))
+            best = judge.anything(admitted)
+            kept = probable(admitted, query, nothing=may_be_nothing and is_nothing(best))
             groups = grouped(kept, labels_of(kept, query.group, self._index))
             if exhausted or _runs_dry(admitted, kept):
                 break
@@ -184,6 +189,7 @@ class Searcher:
             excluded=len(doorman.turned_away),
             cut=len(admitted) - len(kept),
             best_probability=best,
+            notes=_doubts(best) if may_be_nothing and kept and query.min_probability is None else (),
         )
 
     def _listed(self, query: Query, among: Selection, doorman: Doorman) -> Results:
@@ -225,6 +231,12 @@ class Searcher:
         keys = np.array([group[0].key for group in pool])
         order = mmr(embeddings, keys, min(query.k, len(pool)), query.diversity)
         return [pool[place] for place in order]
+
+
+def _doubts(best: float) -> tuple[str, ...]:
+    if best >= DOUBTFUL:
+        return ()
+    return (f"nothing in this library probably matches well (best: {best:.0%}); these are the nearest",)
 
 
 def _runs_dry(admitted: Sequence[Found], kept: Sequence[Found]) -> bool:

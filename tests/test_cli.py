@@ -211,7 +211,7 @@ def test_status_failures_check_prune_backup_answer_in_json_too(
     assert json.loads(pixseek("repair", "--json").stdout)["to_encode"] == []
     made = pixseek("backup", tmp_path / "copy").stdout.rstrip(b"\n")
     assert made == os.fsencode(tmp_path / "copy")
-    assert len(pixseek("search", "red", "--index", tmp_path / "copy").stdout.splitlines()) == 3
+    assert len(pixseek("search", "green", "--index", tmp_path / "copy").stdout.splitlines()) == 3
 
 
 def test_encoders_lists_builtin_first(pixseek: Pixseek) -> None:

@@ -129,6 +129,16 @@ def test_format_1_becomes_the_newest_with_words_and_the_same_answers(first: Path
         assert len(index.concepts()) == 1, "a second opening changes nothing"
 
 
+def test_reader_goes_on_over_a_migration_and_sees_words_after_refresh(first: Path):
+    with Index.open(first) as reader:
+        assert reader.matching_words("dog", 1) == []
+        migrate(first)
+        assert reader.matching_words("dog", 1) == []
+        assert reader.select(Taken("2023", None)).files == 3
+        reader.refresh()
+        assert len(reader.matching_words("dog", 1)) == 1
+
+
 def test_format_1_knows_its_pictures_again_without_encoding(first: Path):
     encoder = ColorEncoder()
     report = index_folders(

@@ -55,7 +55,7 @@ TIMES = [
 ]  # fmt: skip
 CAMERAS = ["Canon EOS R6", "FUJIFILM X-T5", "LEICA Großformat", "%_*"]
 KEYWORDS = ["Été", "dog", "hot dog", "海边", "İstanbul"]
-FOLDERS = ["/p/2023", "/p/2023/rome", "/p/2023x", "/p/E\u0301te\u0301", "/p"]
+FOLDERS = ["/p/2023", "/p/2023/rome", "/p/2023x", "/p/2023-06", "/p/E\u0301te\u0301", "/p"]
 SUFFIXES = [".jpg", ".JPG", ".gif", ".aPNG", ".heics", ".png", ""]
 
 

@@ -173,3 +173,64 @@ def test_left_out_paths_are_left_out(searcher: Searcher) -> None:
 def test_a_question_without_sense_is_wrong_usage(searcher: Searcher, query: Query) -> None:
     with pytest.raises(UsageError):
         searcher.search(query)
+
+
+def test_what_is_excluded_is_not_shown_and_is_counted(searcher: Searcher) -> None:
+    results = searcher.search(parse("red -blue"))
+    assert "red" in names(results)
+    assert not {"blue", "red-blue", "blue-yellow"} & set(names(results))
+    assert results.excluded >= 1
+
+
+def test_only_an_exclusion_leaves_all_the_others(searcher: Searcher) -> None:
+    results = searcher.search(parse("-blue"))
+    assert set(names(results)) == {"red", "copy-of-red", "green", "red-green", "yellow"}
+    assert results.excluded == 3
+
+
+def test_a_word_for_nothing_here_finds_nothing_and_the_nearest_can_be_seen_all_the_same(
+    searcher: Searcher,
+) -> None:
+    nothing = searcher.search(parse("purple"))
+    assert not nothing
+    assert nothing.best_probability is not None
+    assert nothing.best_probability < 0.1
+    assert nothing.cut > 0
+    assert len(searcher.search(replace(parse("purple"), min_probability=0.0))) == 8
+
+
+def test_every_hit_has_a_probability_that_falls_with_the_score(searcher: Searcher) -> None:
+    sure = [hit.probability for hit in searcher.search(parse("red"))]
+    assert sure[0] is not None
+    assert sure[0] > 0.9
+    assert sure == sorted(sure, reverse=True)  # type: ignore[type-var]
+    assert [hit.probability for hit in searcher.search(parse("taken:any"))] == [None] * 7
+
+
+def test_a_picture_is_as_probable_as_all_of_its_parts_together(searcher: Searcher) -> None:
+    green = Image.new("RGB", (64, 48), COLORS["green"])
+    results = searcher.search(Query((Term(Text("red")), Term(Picture(green)))))
+    both = dict(zip(names(results), (hit.probability or 0.0 for hit in results), strict=True))
+    assert both["red-green"] > 0.5
+    assert both["red-green"] > 5 * both["red"]
+    assert both["red-green"] > 5 * both["green"]
+
+
+def test_only_what_is_probable_enough_is_left(searcher: Searcher) -> None:
+    some = searcher.search(replace(parse("red"), min_probability=0.5))
+    assert {"red", "copy-of-red"} <= set(names(some))
+    assert "blue" not in names(some)
+    assert all((hit.probability or 0) >= 0.5 for hit in some)
+    assert names(searcher.search(replace(parse("purple"), min_probability=0.5))) == []
+
+
+def test_the_cut_by_itself_keeps_what_stands_out(searcher: Searcher) -> None:
+    kept = set(ask(searcher, "yellow", auto_cut=True))
+    assert "yellow" in kept
+    assert not {"red", "green", "blue"} & kept
+
+
+def test_a_name_in_a_caption_is_probable_although_the_encoder_has_no_idea(searcher: Searcher) -> None:
+    (hit,) = [hit for hit in searcher.search(parse("Fido")) if hit.path.endswith(b"green.jpg")][:1]
+    assert hit.probability is not None
+    assert hit.probability >= 0.6
