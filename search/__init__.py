@@ -5,8 +5,8 @@ address), `fetch` (a picture from a public address, and from no other), `clipboa
 to a query and back. The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
 `feedback` (examples), `ranking` (a question beside one library), `negation`, `measuring` and `calibration`
 (what scores are worth), `narrowing` (what is left of the ranking), `results` (`Hit`, `Results`), `searcher`
-(`Searcher`). Duplicates: `likeness` (what may be one picture), `closer` (what is), `keeping` (which one
-stays), `duplicates` (`find_duplicates`), `grouping` (look-alikes among hits), `trash`, `removal`
+(`Searcher`). Duplicates: `likeness` and `candidates` (what may be one), `closer` (what is), `keeping` (which
+one stays), `duplicates` (`find_duplicates`), `grouping` (look-alikes among hits), `trash`, `removal`
 (`remove_duplicates`).
 """
 

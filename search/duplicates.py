@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from search import likeness
+from search.candidates import Edge, near_edges
 from search.closer import Comparison
 from search.keeping import KeepRule, keep_order
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 Relation: TypeAlias = Literal["exact", "near", "burst"]
 Action: TypeAlias = Literal["remove", "keep"]
 
-_GUESS_UP_TO: Final = 50_000
-"""So many pictures without a hash are compared by embedding, all with all."""
-_BLOCK: Final = 2048
 _COMPARED_AT_ONCE: Final = 2_000
 """Pictures in memory to be compared: 100 MB."""
 
@@ -82,12 +79,6 @@ class Duplicates:
     decided: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Edge:
-    distance: int | None
-    cosine: float
-
-
 def find_duplicates(
     index: Index,
     kinds: Collection[Relation] = ("exact", "near"),
@@ -108,10 +99,10 @@ def find_duplicates(
     copies = index.copies
     alive = copies.living_contents(folders)
     inside = set(alive.tolist())
-    edges: dict[tuple[int, int], _Edge] = {}
+    edges: dict[tuple[int, int], Edge] = {}
     without_look = 0
     if "near" in kinds:
-        edges, without_look = _near_edges(index, alive)
+        edges, without_look = near_edges(index, alive)
     wanted = {number for pair in edges for number in pair}
     shared = [number for number in copies.shared_contents() if number in inside]
     wanted.update(shared if "exact" in kinds or "near" in kinds else ())
@@ -134,7 +125,7 @@ def find_duplicates(
     decided += sum(len(files[number]) > 1 for number in kept_copies)
     groups: list[DuplicateGroup] = []
     gone: set[int] = set()
-    neighbors: dict[int, dict[int, _Edge]] = {}
+    neighbors: dict[int, dict[int, Edge]] = {}
     for (one_id, two_id), edge in edges.items():
         neighbors.setdefault(one_id, {})[two_id] = neighbors.setdefault(two_id, {})[one_id] = edge
     comparison = Comparison(on_progress)
@@ -152,68 +143,11 @@ def find_duplicates(
     return Duplicates(tuple(groups), without_look, raw_pairs, decided)
 
 
-# -- near
-
-
-def _near_edges(index: Index, alive: npt.NDArray[np.int64]) -> tuple[dict[tuple[int, int], _Edge], int]:
-    """Return {(content id, larger content id): how near} and how many pictures have no hash."""
-    numbers: list[int] = []
-    hashes: list[int] = []
-    for number, look in index.looks():
-        numbers.append(number)
-        hashes.append(look.phash)
-    ids, looks = np.array(numbers, np.int64), np.array(hashes, np.uint64)
-    here = np.isin(ids, alive)
-    ids, looks = ids[here], looks[here]
-    edges: dict[tuple[int, int], _Edge] = {}
-    left, right = likeness.close_pairs(looks)
-    for one, two, cosine in _cosines(index, ids[left], ids[right]):
-        distance = likeness.distances(looks[np.searchsorted(ids, one)], looks[np.searchsorted(ids, two)])
-        near = likeness.are_near(distance, cosine)
-        for a, b, bits, score in zip(one[near], two[near], distance[near], cosine[near], strict=True):
-            edges[min(int(a), int(b)), max(int(a), int(b))] = _Edge(int(bits), round(float(score), 4))
-    unseen = np.setdiff1d(alive, ids)
-    if 0 < len(unseen) <= _GUESS_UP_TO:
-        for a, b, score in _guesses(index, unseen):
-            edges[a, b] = _Edge(None, score)
-    return edges, len(unseen)
-
-
-def _cosines(
-    index: Index, left: likeness.Ids, right: likeness.Ids
-) -> Iterator[tuple[likeness.Ids, likeness.Ids, npt.NDArray[np.float32]]]:
-    """Yield (left ids, right ids, cosines) in runs; pairs without embeddings are left out."""
-    order = np.lexsort((right, left))
-    left, right = left[order], right[order]
-    for start in range(0, len(left), _BLOCK * 16):
-        one, two = left[start : start + _BLOCK * 16], right[start : start + _BLOCK * 16]
-        known, rows = index.copies.vectors(np.union1d(one, two).tolist())
-        both = np.isin(one, known) & np.isin(two, known)
-        one, two = one[both], two[both]
-        scores = np.empty(len(one), np.float32)
-        for at in range(0, len(one), _BLOCK):
-            a = rows[np.searchsorted(known, one[at : at + _BLOCK])].astype(np.float32)
-            b = rows[np.searchsorted(known, two[at : at + _BLOCK])].astype(np.float32)
-            scores[at : at + _BLOCK] = (a * b).sum(axis=1)
-        yield one, two, scores
-
-
-def _guesses(index: Index, unseen: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, float]]:
-    """Yield (content id, larger content id, cosine) of embeddings as good as equal, at most 64 each."""
-    ids, rows = index.copies.vectors(unseen.tolist())
-    for start in range(0, len(ids), _BLOCK):
-        scores = rows[start : start + _BLOCK].astype(np.float32) @ rows[start:].T.astype(np.float32)
-        for row in range(len(scores)):
-            near = np.flatnonzero(scores[row] >= likeness.GUESS_COSINE)
-            for place in near[near > row][:64].tolist():
-                yield int(ids[start + row]), int(ids[start + place]), round(float(scores[row, place]), 4)
-
-
 # -- groups
 
 
 def _components(
-    files: Mapping[int, list[FileCopy]], edges: Mapping[tuple[int, int], _Edge], *, exact: bool
+    files: Mapping[int, list[FileCopy]], edges: Mapping[tuple[int, int], Edge], *, exact: bool
 ) -> list[list[int]]:
     """Return the contents that hang together, sorted; one alone only when it has copies."""
     parent = {number: number for number in files}
@@ -250,7 +184,7 @@ def _batches(components: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 def _split(
     component: Sequence[int],
     files: Mapping[int, list[FileCopy]],
-    neighbors: Mapping[int, Mapping[int, _Edge]],
+    neighbors: Mapping[int, Mapping[int, Edge]],
     rule: KeepRule,
     kept_copies: Collection[int],
     comparison: Comparison,
