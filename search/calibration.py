@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float32]
 Kind: TypeAlias = Literal["text", "image", "mixed"]
 
-NOTHING = 0.1
-"""`Null.anything` below this means that nothing in the library probably matches."""
+NOTHING = 0.05
+"""`Null.anything` below this means that nothing in the library matches, so surely that nothing is shown."""
 _SHORT, _LONG = 4, 8
 """Words of a phrase that names a thing, and of a sentence that describes a scene."""
 _USUAL_SPREAD = 0.085
