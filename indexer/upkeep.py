@@ -127,6 +127,8 @@ def _words_trouble(catalog: Catalog) -> str | None:
             # The database stays read-only; what is compared with it goes to temporary files.
             own.execute("PRAGMA temp_store=FILE")
             own.execute("PRAGMA query_only=OFF")
+            # One transaction: what a writer adds meanwhile must not look like a difference.
+            own.execute("BEGIN")
             return words.trouble(own)
     except IndexDamagedError as error:
         return error.what

@@ -175,6 +175,24 @@ def test_changed_picture_changes_its_words(tmp_path: Path):
     assert check(folder).ok
 
 
+def test_check_beside_a_writer_finds_nothing_wrong(own: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is added while the text is compared belongs to another moment."""
+    from indexer import words
+
+    compare = words._has_same_index
+
+    def after_more(connection: sqlite3.Connection, name: str) -> bool:
+        number = 100 if name == "words" else 200
+        write(own, [content(number, Metadata(caption="late"))], [shown_at(f"/late/{number}.jpg", number)])
+        return compare(connection, name)
+
+    monkeypatch.setattr(words, "_has_same_index", after_more)
+    assert check(own).ok
+    monkeypatch.undo()
+    assert check(own).ok
+    assert len(found(own, "late", 9)) == 2
+
+
 # -- damage
 
 
