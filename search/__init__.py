@@ -4,10 +4,9 @@ Reading order: `query` (what was asked: texts, pictures and conditions; a pictur
 address), `fetch` (a picture from a public address, and from no other), `clipboard`. `language`: one string
 to a query and back. The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
 `feedback` (examples), `ranking` (a question beside one library), `negation`, `measuring` and `calibration`
-(what scores are worth), `narrowing` (what is left of the ranking), `results` (`Hit`, `Results`), `searcher`
-(`Searcher`). Duplicates: `likeness` and `candidates` (what may be one), `closer` (what is), `keeping` (which
-one stays), `duplicates` (`find_duplicates`), `grouping` (look-alikes among hits), `trash`, `removal`
-(`remove_duplicates`).
+(what scores are worth), `narrowing` (what is excluded, what stands behind what), `judging` (how probably a
+file matches), `results` (`Hit`, `Results`), `searcher` (`Searcher`). `duplicates`: which files are one
+picture.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
-    from search.duplicates import DuplicateGroup, Duplicates, Member, find_duplicates
+    from search.duplicates.finding import DuplicateGroup, Duplicates, Member, find_duplicates
+    from search.duplicates.grouping import group_hits
+    from search.duplicates.keeping import KEEP_NAMES, KeepRule
+    from search.duplicates.removal import RemovalStep, remove_duplicates, sidecars_of, undo_removal
     from search.feedback import concept_threshold, concept_vector
-    from search.grouping import group_hits
-    from search.keeping import KEEP_NAMES, KeepRule
     from search.language.composing import compose_query
     from search.language.parsing import all_of, parse, parse_filter
     from search.language.printing import print_filter, print_query
@@ -43,17 +43,16 @@ if TYPE_CHECKING:
         load_picture,
         words_read,
     )
-    from search.removal import RemovalStep, remove_duplicates, sidecars_of, undo_removal
     from search.results import Hit, Results, thumbnail
     from search.searcher import Searcher
 
 _HOMES = {
     "calibration": ("Calibration", "Curve", "Null", "of_bank", "of_library", "sentence_share"),
     "language.composing": ("compose_query",),
-    "duplicates": ("DuplicateGroup", "Duplicates", "Member", "find_duplicates"),
+    "duplicates.finding": ("DuplicateGroup", "Duplicates", "Member", "find_duplicates"),
     "feedback": ("concept_threshold", "concept_vector"),
-    "grouping": ("group_hits",),
-    "keeping": ("KEEP_NAMES", "KeepRule"),
+    "duplicates.grouping": ("group_hits",),
+    "duplicates.keeping": ("KEEP_NAMES", "KeepRule"),
     "language.parsing": ("all_of", "parse", "parse_filter"),
     "measuring": ("PHRASES", "discriminant", "nonsense"),
     "language.printing": ("print_filter", "print_query"),
@@ -74,7 +73,7 @@ _HOMES = {
         "load_picture",
         "words_read",
     ),
-    "removal": ("RemovalStep", "remove_duplicates", "sidecars_of", "undo_removal"),
+    "duplicates.removal": ("RemovalStep", "remove_duplicates", "sidecars_of", "undo_removal"),
     "results": ("Hit", "Results", "thumbnail"),
     "searcher": ("Searcher",),
     "language.syntax": ("QuerySyntaxError",),

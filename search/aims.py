@@ -40,6 +40,7 @@ class Aim:
         weight, excluded: as in `Term`.
         words: the text, None for what is not one.
         plain: what a tower returned; a concept is made from such vectors, and its cosines have another scale.
+        threshold: cosine from which a picture shows it, of a concept that knows.
     """
 
     vector: Embedding
@@ -48,6 +49,7 @@ class Aim:
     excluded: bool = False
     words: str | None = None
     plain: bool = True
+    threshold: float | None = None
 
 
 def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load) -> list[Aim]:
@@ -63,18 +65,18 @@ def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load
     )
     aims = []
     for term in terms:
-        kind: Kind = "image"
-        text = None
+        asked = (term.weight, term.excluded)
         if isinstance(term.part, Text):
-            kind, (text, vector) = "text", next(texts)
+            text, vector = next(texts)
+            aims.append(Aim(vector, "text", *asked, words=text))
         elif isinstance(term.part, Picture):
             image = load(term.part, encoder.image_size).image
-            vector = checked(encoder.encode_images([image]), encoder, 1)[0]
+            aims.append(Aim(checked(encoder.encode_images([image]), encoder, 1)[0], "image", *asked))
         elif isinstance(term.part, Indexed):
-            vector = embeddings_of([term.part.file_id], index, encoder.dim)[0]
+            aims.append(Aim(embeddings_of([term.part.file_id], index, encoder.dim)[0], "image", *asked))
         else:
-            vector = _concept(term.part, index)
-        aims.append(Aim(vector, kind, term.weight, term.excluded, text, not isinstance(term.part, Concept)))
+            known = _concept(term.part, index)
+            aims.append(Aim(known.vector, "image", *asked, plain=False, threshold=known.threshold))
     return aims
 
 
@@ -116,7 +118,7 @@ def checked(rows: npt.ArrayLike, encoder: Encoder, count: int) -> Embedding:
     return vectors
 
 
-def _concept(concept: Concept, index: Examples) -> Embedding:
+def _concept(concept: Concept, index: Examples) -> Any:
     known = index.concept(concept.name)
     if known is None:
         names = ", ".join(sorted(one.name for one in index.concepts())) or "none yet"
@@ -124,5 +126,4 @@ def _concept(concept: Concept, index: Examples) -> Embedding:
             f"no concept called {concept.name}; known: {names}; "
             f"to make it: pixseek concept add {concept.name} EXAMPLE.jpg..."
         )
-    vector: Embedding = known.vector
-    return vector
+    return known

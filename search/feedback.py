@@ -24,6 +24,8 @@ _MEDIAN_STEPS = 32
 SURELY_NOT, TYPICAL = 2.0, 0.7
 """A picture shows a concept above this many standard deviations of the library, and above this share of what
 an example that was left out gets."""
+_WITHIN = 0.9
+"""Share of the way from the library to the examples beyond which a picture shows the concept in any case."""
 _LEFT_OUT = 32
 """Examples that are left out in turn at most."""
 
@@ -104,7 +106,10 @@ def concept_threshold(examples: Embeddings, sample: Embeddings) -> float | None:
             others = sample @ vector
             found.append((float(examples[left] @ vector) - others.mean()) / max(float(others.std()), 1e-6))
         height = max(height, TYPICAL * float(np.median(found)))
-    return float(min(1.0, cosines.mean() + height * cosines.std()))
+    border = float(cosines.mean() + height * cosines.std())
+    # In a library of a few pictures nothing can stand that far out; its examples show it all the same.
+    own = float(np.median(examples @ learner.vector(examples)))
+    return min(border, float(cosines.mean()) + _WITHIN * max(0.0, own - float(cosines.mean())))
 
 
 class _Learner:

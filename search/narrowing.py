@@ -82,10 +82,12 @@ class Doorman:
         embeddings = np.stack(list(new.values()))
         shown = np.zeros(len(new), bool)
         for aim in self._unwanted:
-            shown |= (
-                self._calibration.shows(aim.vector, embeddings, self._sample, aim.kind, words=aim.words)
-                > _SHOWS
-            )
+            if aim.threshold is not None:
+                shown |= embeddings @ aim.vector >= aim.threshold
+                continue
+            kind = aim.kind if aim.plain else "mixed"
+            likely = self._calibration.shows(aim.vector, embeddings, self._sample, kind, words=aim.words)
+            shown |= likely > _SHOWS
         self._shows.update(zip(new, shown.tolist(), strict=True))
 
 
@@ -109,7 +111,7 @@ def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list
         return [one.record.taken_at[:10] if one.record.taken_at else one.record.file_id for one in found]
     if by is None or not found:
         return [one.record.file_id for one in found]
-    from search.grouping import group_hits
+    from search.duplicates.grouping import group_hits
 
     records = [one.record for one in found[:_COMPARED]]
     vectors = index.vectors_of([record.frame_id for record in records])

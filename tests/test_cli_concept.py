@@ -91,3 +91,11 @@ def test_concepts_need_an_index_that_holds_something(inside_new: Inside, tmp_pat
 def test_another_encoder_learns_nothing(inside: Inside) -> None:
     done = inside("concept", "add", "x", inside.photos / "red.png", "--encoder", "color-2", exits=12)
     assert b"use --encoder color" in done.stderr
+
+
+def test_a_concept_can_be_excluded(indexed: Inside, photos: Path, tmp_path: Path) -> None:
+    examples = [draw(tmp_path / f"{number}.jpg", "blue", mark=number + 1) for number in range(3)]
+    indexed("concept", "add", "our-sea", *examples)
+    answer = json.loads(indexed("search", "-concept:our-sea", "--json").stdout)
+    assert answer["excluded"] == 1
+    assert sorted(Path(hit["path"]).stem for hit in answer["hits"]) == ["green", "red", "yellow"]

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from indexer import Copies, FileCopy, FrameRecord, Index, Look, save_verdicts
-from search import Duplicates, KeepRule, find_duplicates, group_hits, likeness
-from search.closer import SIDE, same_picture
+from search import Duplicates, KeepRule, find_duplicates, group_hits
+from search.duplicates import likeness
+from search.duplicates.closer import SIDE, same_picture
 from tests.scenes import page, save, scene
 
 Make = Callable[..., Path]
@@ -204,7 +205,7 @@ def test_bursts_are_chains_of_one_camera_within_a_minute(tmp_path: Path, make_in
 
 
 def test_a_burst_ends_after_a_minute() -> None:
-    from search.duplicates import _runs
+    from search.duplicates.finding import _runs
 
     shots = [
         ("K1", f"2024-05-01T10:{second // 60:02}:{second % 60:02}", second) for second in range(0, 120, 2)

@@ -19,11 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from search import trash
+from search.duplicates import trash
 
 if TYPE_CHECKING:
     from indexer import FileCopy
-    from search.duplicates import DuplicateGroup
+    from search.duplicates.finding import DuplicateGroup
 
 How: TypeAlias = Literal["trash", "hardlink"]
 

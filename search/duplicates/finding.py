@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from search import likeness
-from search.candidates import Edge, near_edges
-from search.closer import Comparison
-from search.keeping import KeepRule, keep_order
+from search.duplicates import likeness
+from search.duplicates.candidates import Edge, near_edges
+from search.duplicates.closer import Comparison
+from search.duplicates.keeping import KeepRule, keep_order
 
 if TYPE_CHECKING:
     from indexer import FileCopy, Index

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from search import likeness
+from search.duplicates import likeness
 
 if TYPE_CHECKING:
     from indexer import Index

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from search import likeness
+from search.duplicates import likeness
 
 if TYPE_CHECKING:
     from indexer import FrameRecord, Look
