@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
@@ -268,8 +269,12 @@ def test_the_time_grows_with_the_length_and_no_faster(name: str) -> None:
                 pass
         return time.process_time() - start
 
-    # Eight times as long is eight times the work, and would be 64 times if it grew with the square.
-    assert seconds(80_000) < 24 * seconds(10_000) + 0.1
+    gc.disable()  # a collection walks everything that the tests before have left
+    try:
+        # Eight times as long is eight times the work, and would be 64 times if it grew with the square.
+        assert min(seconds(80_000) for _ in range(3)) < 24 * seconds(10_000) + 0.1
+    finally:
+        gc.enable()
 
 
 def test_a_megabyte_of_words_is_read_as_far_as_an_encoder_reads() -> None:
