@@ -1,4 +1,4 @@
-"""Learning from pictures that a person points at: a question made better (`refine`), a concept from examples.
+"""Learning from pictures that a person points at: parts of a question from examples, and concepts.
 
 Every picture of a library shares something (they are photos, they are this person's), and so examples are
 taken relative to the library's mean. docs/fusion.md has the numbers behind every constant, and what was tried
@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from encoders import Embeddings, UsageError
-from search.fusion import Floats, Kind, Parts, library_mean
+from encoders import Embeddings
+from search.fusion import Floats, Kind, library_mean
 
 LIKED, DISLIKED, DISLIKED_ALONE = 1.5, 0.75, 0.15
 """Weights of the examples beside the question's 1. Wrong pictures among the first are almost right, and so
@@ -30,37 +30,18 @@ _LEFT_OUT = 32
 """Examples that are left out in turn at most."""
 
 
-def refine(
-    query: Embeddings | None, liked: Embeddings, disliked: Embeddings, sample: Embeddings
-) -> Embeddings:
-    """Return the (dim,) unit vector of a question with what the examples add.
-
-    Args:
-        query: (dim,) unit; None when the examples are the whole question.
-        liked: (n, dim) unit embeddings of right pictures; n may be 0.
-        disliked: (m, dim) unit embeddings of wrong ones; m may be 0.
-        sample: (s, dim) unit embeddings spread over the library.
-    Raises:
-        UsageError: nothing was given, or what was given cancels out.
-    Source: Rocchio 1971, "Relevance feedback in information retrieval", with every part in standard
-        deviations of the library (`Parts`), because cosines of texts and of pictures are not of one size.
-    """
-    vectors, weights, kinds = feedback_parts(liked, disliked, sample)
-    if query is not None:
-        vectors = np.concatenate([query[None], vectors])
-        weights, kinds = [1.0, *weights], ["text", *kinds]
-    if not len(vectors):
-        raise UsageError("no question and no example; say what to look for: pixseek search TEXT")
-    return Parts.of(vectors, weights, kinds, sample).composed()
-
-
 def feedback_parts(
     liked: Embeddings, disliked: Embeddings, sample: Embeddings, *, beside: float = 1.0
 ) -> tuple[Embeddings, list[float], list[Kind]]:
     """Return (vectors (p, dim), weights, kinds), p <= 2: the examples as parts of a question.
 
     Args:
+        liked: (n, dim) unit embeddings of right pictures; n may be 0.
+        disliked: (m, dim) unit embeddings of wrong ones; m may be 0.
+        sample: (s, dim) unit embeddings spread over the library.
         beside: the sum of the question's own weights above 0; 1 where it has none.
+    Source: Rocchio 1971, "Relevance feedback in information retrieval", with every part in standard
+        deviations of the library (`Parts`), because cosines of texts and of pictures are not of one size.
     """
     vectors: list[Embeddings] = []
     weights: list[float] = []

@@ -5,12 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoders import UsageError, normalize
-from search.feedback import concept_threshold, concept_vector, feedback_parts, geometric_median, refine
+from encoders import normalize
+from search.feedback import concept_threshold, concept_vector, feedback_parts, geometric_median
 from search.fusion import Parts
 from tests.search.gap import THINGS, Gap
 
 NONE = np.zeros((0, 96), np.float32)
+
+
+def refine(
+    query: np.ndarray | None, liked: np.ndarray, disliked: np.ndarray, sample: np.ndarray
+) -> np.ndarray:
+    """Return the question with what the examples add, as one vector."""
+    vectors, weights, kinds = feedback_parts(liked, disliked, sample)
+    if query is not None:
+        vectors = np.concatenate([query[None], vectors])
+        weights, kinds = [1.0, *weights], ["text", *kinds]
+    return Parts.of(vectors, weights, kinds, sample).composed()
 
 
 def asked(gap: Gap, thing: int, noise: float, seed: int) -> np.ndarray:
@@ -64,9 +75,9 @@ def test_a_picture_both_liked_and_disliked_and_an_empty_library_are_endured() ->
         assert np.isfinite(refine(None, gap.images[:1], gap.images[:1], sample)).all()
 
 
-def test_nothing_at_all_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="no example"):
-        refine(None, NONE, NONE, Gap.make(0).images)
+def test_no_example_is_no_part() -> None:
+    vectors, weights, kinds = feedback_parts(NONE, NONE, Gap.make(0).images)
+    assert (vectors.shape, weights, kinds) == ((0, 96), [], [])
 
 
 def test_no_example_leaves_the_question_as_it_is() -> None:
