@@ -180,7 +180,9 @@ def _thumbnail(hit: Hit) -> Image.Image | str:
         with terminal.libraries_muted():
             return hit.thumbnail(_THUMBNAIL)
     except Exception as error:  # as a preview: a vanished or broken file must not end the answer
-        return str(error)
+        # The name stands below the box already.
+        why = str(error).replace(os.fsdecode(hit.path), "the file")
+        return why.rpartition(": ")[2].partition("; ")[0]
 
 
 def _label(hit: Hit) -> str:
@@ -191,7 +193,7 @@ def _label(hit: Hit) -> str:
 def _draw_box(pen: ImageDraw.ImageDraw, left: int, top: int, why: str, fonts: _Fonts) -> None:
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), fill=_BOX)
     _write(pen, left + 8, top + _THUMBNAIL // 2 - _LINE, "cannot be shown", _INK, fonts, inset=16)
-    why = terminal.visible(why.rpartition(": ")[2])
+    why = terminal.visible(why)
     _write(pen, left + 8, top + _THUMBNAIL // 2, why, _FAINT, fonts, inset=16)
 
 

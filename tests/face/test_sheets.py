@@ -81,6 +81,12 @@ def test_any_name_can_be_written_below(tmp_path: Path, name: bytes) -> None:
     assert write_sheet([hit(path)], tmp_path / "sheet.png").unreadable == 0
 
 
+def test_a_box_says_why_and_not_where(tmp_path: Path) -> None:
+    (tmp_path / "a: b; c.png").touch()
+    assert sheets._thumbnail(hit(tmp_path / "a: b; c.png")) == "the file is empty"
+    assert sheets._thumbnail(hit(tmp_path / "gone.png")) == "No such file or directory"
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_accents_are_letters_and_no_boxes(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import ImageFont
