@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
-from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
+from search.aims import Aim, Embedding, Examples, Load, aims_of, each_once, embeddings_of
 from search.calibration import Calibration
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
@@ -134,7 +134,7 @@ class Searcher:
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
-        wanted = [aim for aim in aims if not aim.excluded]
+        wanted = each_once([aim for aim in aims if not aim.excluded])
         total = sum(max(aim.weight, 0.0) for aim in wanted) or 1.0
         parts = [*wanted, *self._examples(query, sample, total)]
         if not parts:
