@@ -31,6 +31,8 @@ CSV_COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # Conditions that are tried one by one to say which one leaves nothing; each is a query or two.
 _TRIED = 12
+# Parts of a question that are named in a line about it.
+_NAMED = 5
 _WRITTEN_BY_STRANGERS = frozenset({"camera", "lens", "caption", "keywords"})
 
 
@@ -188,7 +190,7 @@ def reasons(results: Results, opened: Index) -> list[str]:
         return [_filtered_out(query.where, opened, results.searched)]
     lines = []
     if results.excluded:
-        names = " and ".join(_named(term) for term in query.terms if term.excluded)
+        names = _joined([term for term in query.terms if term.excluded])
         every = "" if results.cut else "all "
         lines.append(f"{names} removed {every}{terminal.count(results.excluded, 'picture')}")
     if results.cut:
@@ -228,7 +230,14 @@ def _filtered_out(where: Filter, opened: Index, searched: int) -> str:
 
 def _asked_for(query: Query) -> str:
     texts = [term for term in query.terms if not term.excluded]
-    return " and ".join(map(_named, texts)) if texts else "this"
+    return _joined(texts) if texts else "this"
+
+
+def _joined(terms: Sequence[Term]) -> str:
+    names = [_named(term) for term in terms[:_NAMED]]
+    if len(terms) > _NAMED:
+        names.append(f"{len(terms) - _NAMED:,} more")
+    return " and ".join(names)
 
 
 def _named(term: Term) -> str:

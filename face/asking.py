@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -194,7 +193,8 @@ def search(
 def _typed(words: list[str] | None) -> list[str]:
     """Return the words of the question, in UTF-8 whatever the locale; `-` alone is what stands on stdin."""
     if words == ["-"]:
-        return [sys.stdin.buffer.read(_MAX_STDIN).decode("utf-8", "replace")]
+        file = terminal.standard_input()
+        return [file.read(_MAX_STDIN).decode("utf-8", "replace") if file else ""]
     return [
         word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") for word in words or ()
     ]
@@ -350,7 +350,7 @@ def _loaded(
             with terminal.libraries_muted():
                 loaded = load_picture(
                     os.fsencode(part.source),
-                    stdin=sys.stdin.buffer,
+                    stdin=terminal.standard_input(),
                     min_side=min_side,
                     offline=offline,
                     crop=part.crop,

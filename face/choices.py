@@ -15,10 +15,19 @@ if TYPE_CHECKING:
     from encoders import Encoder
     from indexer import Space
 
+
+def _place(text: str | Path) -> Path:
+    """Return a path; an empty one (a variable of a script that is not set) is no name for this folder."""
+    if not str(text):
+        raise typer.BadParameter("the name is empty; . is this folder")
+    return Path(text)
+
+
 IndexDir = Annotated[
     Path | None,
     typer.Option(
         "--index",
+        parser=_place,
         metavar="DIR",
         help="Where the index lives (default: $PIXSEEK_INDEX, else the user data folder).",
         show_default=False,
@@ -112,6 +121,7 @@ ContactSheet = Annotated[
     Path | None,
     typer.Option(
         "--contact-sheet",
+        parser=_place,
         metavar="FILE",
         help="Also draw the hits on one picture (.png, .jpg, .webp) or on pages (.pdf).",
         show_default=False,
@@ -122,6 +132,7 @@ ExportTo = Annotated[
     Path | None,
     typer.Option(
         "--export-to",
+        parser=_place,
         metavar="FOLDER",
         help="Also copy the hits there; nothing there is overwritten.",
         show_default=False,
@@ -157,7 +168,7 @@ def folder_bytes(name: str) -> bytes:
     from encoders import UsageError
 
     if not name:
-        raise UsageError("an empty folder name; say which folder to index, . is this one")
+        raise UsageError("an empty folder name; say which folder, . is this one")
     return os.fsencode(name)
 
 

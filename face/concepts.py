@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +115,7 @@ def _embeddings(
             with terminal.libraries_muted():
                 query = load_picture(
                     os.fsencode(part.source),
-                    stdin=sys.stdin.buffer,
+                    stdin=terminal.standard_input(),
                     min_side=encoder.image_size,
                     offline=offline,
                 )

@@ -80,8 +80,9 @@ def sort_arguments(
             elif equals:
                 options += [known, value]
             else:
-                options.append(known)
-                options += [rest.popleft()] if rest else []
+                if not rest:  # the `--` that follows the options would become its value
+                    fail(f"{name} needs a value behind it")
+                options += [known, rest.popleft()]
         elif match := re.fullmatch(r"-[kt]([0-9]+)", word):
             options += ["-k", match[1]]
         elif len(word) > 2 and word[0] == "-" and set(word[1:]) <= _FLAGS:

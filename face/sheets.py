@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ _CELL_WIDTH, _CELL_HEIGHT = _THUMBNAIL + _GAP, _THUMBNAIL + 2 * _LINE + _GAP
 # 5 x 6 cells have the shape of a sheet of paper (1 : 1.37; A4 is 1 : 1.41).
 _PAGE_COLUMNS, _PAGE_ROWS, _PDF_DPI = 5, 6, 144.0
 _PAPER, _INK, _FAINT, _BOX = "white", (30, 30, 30), (110, 110, 110), (225, 225, 225)
-# Pillow's own font knows Latin letters; these know more, where they are installed.
+# Pillow's own font knows ASCII and no accents; these know more, where they are installed.
 _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc", "DroidSansFallbackFull.ttf", "wqy-zenhei.ttc", "Arial Unicode.ttf",
     "PingFang.ttc", "msyh.ttc", "DejaVuSans.ttf",
@@ -179,7 +180,9 @@ def _thumbnail(hit: Hit) -> Image.Image | str:
         with terminal.libraries_muted():
             return hit.thumbnail(_THUMBNAIL)
     except Exception as error:  # as a preview: a vanished or broken file must not end the answer
-        return str(error)
+        # The name stands below the box already.
+        why = str(error).replace(os.fsdecode(hit.path), "the file")
+        return why.rpartition(": ")[2].partition("; ")[0]
 
 
 def _label(hit: Hit) -> str:
@@ -190,7 +193,7 @@ def _label(hit: Hit) -> str:
 def _draw_box(pen: ImageDraw.ImageDraw, left: int, top: int, why: str, fonts: _Fonts) -> None:
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), fill=_BOX)
     _write(pen, left + 8, top + _THUMBNAIL // 2 - _LINE, "cannot be shown", _INK, fonts, inset=16)
-    why = terminal.visible(why.rpartition(": ")[2])
+    why = terminal.visible(why)
     _write(pen, left + 8, top + _THUMBNAIL // 2, why, _FAINT, fonts, inset=16)
 
 
@@ -204,7 +207,7 @@ def _write(
     inset: int = 0,
 ) -> None:
     """Write one line; what does not fit is left out in the middle, where names differ least."""
-    font = fonts.of(text)
+    font, text = fonts.of(text)
     room = _THUMBNAIL - inset
     text = text[:120] if len(text) <= 120 else f"{text[:60]}{text[-60:]}"
     shown, keep = text, len(text)
@@ -221,14 +224,14 @@ class _Fonts:
         self._latin: ImageFont.FreeTypeFont | ImageFont.ImageFont | None = None
         self._wide: ImageFont.FreeTypeFont | ImageFont.ImageFont | None = None
 
-    def of(self, text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        """Return a font that has the letters, or one that shows boxes for them."""
+    def of(self, text: str) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, str]:
+        """Return a font and the text as it can write it: without accents, or as boxes, where none can."""
         from PIL import ImageFont
 
         if self._latin is None:
             self._latin = ImageFont.load_default(13)
-        if all(character < "\u0250" or character == "\u2026" for character in text):
-            return self._latin
+        if all(character.isascii() or character == "\u2026" for character in text):
+            return self._latin, text
         if self._wide is None:
             for name in _WIDE_FONTS:
                 try:
@@ -238,4 +241,7 @@ class _Fonts:
                     continue
             else:
                 self._wide = self._latin
-        return self._wide
+        if self._wide is self._latin:
+            parts = unicodedata.normalize("NFKD", text)
+            text = "".join(character for character in parts if not unicodedata.combining(character))
+        return self._wide, text

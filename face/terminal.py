@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -38,6 +38,11 @@ class OutputClosed(Exception):
 
 class OutputFailed(Exception):
     """stdout could not be written (a full disk behind a redirection)."""
+
+
+def standard_input() -> IO[bytes] | None:
+    """Return what `-` reads from; None where whoever started the program closed it."""
+    return sys.stdin.buffer if sys.stdin else None
 
 
 # --- names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,7 +102,9 @@ def _pictures(
         path = os.fsencode(name)
         try:
             with terminal.libraries_muted():
-                query = load_picture(path, stdin=sys.stdin.buffer, min_side=min_side, offline=offline)
+                query = load_picture(
+                    path, stdin=terminal.standard_input(), min_side=min_side, offline=offline
+                )
         except UsageError as error:
             if len(names) == 1:
                 raise

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from indexer.memory import remove_concept, save_concept, save_verdicts
     from indexer.metadata import Metadata, read_blocks
     from indexer.pipeline import index_folders
+    from indexer.pixels import to_rgb
     from indexer.records import (
         Concept,
         Failure,
@@ -76,6 +77,7 @@ _HOMES = {
     "memory": ("remove_concept", "save_concept", "save_verdicts"),
     "metadata": ("Metadata", "read_blocks"),
     "pipeline": ("index_folders",),
+    "pixels": ("to_rgb",),
     "records": (
         "Concept", "Failure", "FrameRecord", "IndexReport", "IndexStatus", "Look", "Neighbor", "Progress",
         "RepairReport", "Space", "Verdict", "WordHit",
@@ -144,6 +146,7 @@ __all__ = [
     "repair",
     "save_concept",
     "save_verdicts",
+    "to_rgb",
 ]
 
 

@@ -59,12 +59,13 @@ class Index:
         self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> Index:
+    def open(cls, folder: Path | str) -> Index:
         """Return the index in a folder.
 
         Raises:
             IndexMissingError, IndexDamagedError, IndexNewerError, IndexStorageError.
         """
+        folder = Path(folder)
         return cls(folder, Catalog.open(folder))
 
     def close(self) -> None:

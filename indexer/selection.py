@@ -169,6 +169,9 @@ def compile_filter(node: f.Filter) -> ColumnElement[bool]:
     """Return the condition over `file` joined with `content`: true or false, never NULL."""
     if isinstance(node, f.Not):
         return not_(compile_filter(node.part))
+    if isinstance(node, f.And | f.Or) and not node.parts:
+        # All of none hold, and none of none does; SQLAlchemy would leave either condition out.
+        return literal(int(isinstance(node, f.And))) == 1
     if isinstance(node, f.And):
         return and_(*(compile_filter(part) for part in node.parts))
     if isinstance(node, f.Or):

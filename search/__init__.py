@@ -1,12 +1,12 @@
 """The question: query to hits. The room's door.
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
-address), `fetch` (a picture from a public address, and from no other), `clipboard`. `language`: one string
-to a query and back. The answer: `aims` (terms as embeddings), `fusion` (several parts made one ranking),
-`feedback` (examples), `ranking` (a question beside one library), `negation`, `measuring` and `calibration`
-(what scores are worth), `narrowing` (what is excluded, what stands behind what), `judging` (how probably a
-file matches), `results` (`Hit`, `Results`), `searcher` (`Searcher`). `duplicates`: which files are one
-picture.
+address), `soundness` (what cannot be asked), `fetch` (a picture from a public address, and from no other),
+`clipboard`. `language`: one string to a query and back. The answer: `aims` (terms as embeddings), `fusion`
+(several parts made one ranking), `feedback` (examples), `ranking` (a question beside one library),
+`negation`, `measuring` and `calibration` (what scores are worth), `narrowing` (what is excluded, what stands
+behind what), `judging` (how probably a file matches), `results` (`Hit`, `Results`), `searcher` (`Searcher`).
+`duplicates`: which files are one picture.
 """
 
 from __future__ import annotations

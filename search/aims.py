@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -78,6 +78,19 @@ def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load
             known = _concept(term.part, index)
             aims.append(Aim(known.vector, "image", *asked, plain=False, threshold=known.threshold))
     return aims
+
+
+def each_once(aims: Sequence[Aim]) -> list[Aim]:
+    """Return the wanted aims in order; what is said several times is one of their weights together.
+
+    Two of the same would be held against each other: what two pictures have in common is taken out of both.
+    """
+    found: dict[tuple[bytes, bool], Aim] = {}
+    for aim in aims:
+        key = (aim.vector.tobytes(), aim.weight > 0)
+        known = found.get(key)
+        found[key] = aim if known is None else replace(known, weight=known.weight + aim.weight)
+    return list(found.values())
 
 
 def embeddings_of(file_ids: Sequence[int], index: Examples, dim: int) -> Embedding:

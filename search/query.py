@@ -46,12 +46,12 @@ class Picture:
 
     Attributes:
         source: a path, an http(s) address, `-` for stdin, `clipboard:` for the clipboard; or a picture that
-            is in memory already: RGB, upright.
+            is in memory already: upright, or as `PIL.Image.open` gives it.
         crop: (x, y, width, height), the part that is meant: pixels of the upright picture, or fractions of
             it when none is above 1; None for all of it.
     """
 
-    source: str | Image.Image
+    source: str | bytes | os.PathLike[str] | Image.Image
     crop: Crop | None = None
 
 
@@ -203,9 +203,31 @@ def load_part(picture: Picture, min_side: int) -> QueryPicture:
     Raises:
         UsageError: as `load_picture`.
     """
-    if isinstance(picture.source, str):
+    if isinstance(picture.source, str | bytes | os.PathLike):
         return load_picture(os.fsencode(picture.source), min_side=min_side, crop=picture.crop)
-    return QueryPicture(crop_picture(picture.source, picture.crop) if picture.crop else picture.source)
+    image = _in_memory(picture.source, _FULL_SIZE if picture.crop else min_side)
+    return QueryPicture(crop_picture(image, picture.crop) if picture.crop else image)
+
+
+def _in_memory(image: Image.Image, min_side: int) -> Image.Image:
+    """Return a picture as the index would have it, if it is not RGB already or comes right from a file."""
+    from PIL import Image, ImageFile, ImageOps
+
+    from indexer import to_rgb
+
+    if not isinstance(image, Image.Image):
+        raise UsageError(
+            f"a picture is a path, an address or an image of Pillow, and not {type(image).__name__}; "
+            "Image.fromarray(...) makes one of an array"
+        )
+    if min(image.size) < 1:
+        raise UsageError("the picture has no pixels; give another")
+    try:
+        if isinstance(image, ImageFile.ImageFile):  # nobody has turned it upright yet
+            return to_rgb(ImageOps.exif_transpose(image), min_side=min_side)
+        return image if image.mode == "RGB" else to_rgb(image, min_side=min_side)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UsageError(f"the picture cannot be read: {error}; give another") from None
 
 
 def crop_picture(image: Image.Image, crop: Crop, name: str = "the picture") -> Image.Image:
@@ -267,10 +289,11 @@ def _read_file(name: str) -> bytes:
     try:
         # O_NONBLOCK: a FIFO without a writer must not hang; what is not a regular file is refused below.
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):  # Python makes no file object of a folder
+            os.close(descriptor)
+            raise UsageError(f"{name} is a folder; give one picture, or index it: pixseek index {name}")
         with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise UsageError(f"{name} is a folder; give one picture, or index it: pixseek index {name}")
             if not stat.S_ISREG(mode):
                 raise UsageError(f"{name} is not a regular file; to read a pipe, use -")
             return _read_limited(file, name)

@@ -125,6 +125,8 @@ def thumbnail(path: bytes, side: int, region: tuple[float, float, float, float] 
     Raises:
         UsageError: the file cannot be read.
     """
+    if side < 1:
+        raise UsageError(f"a thumbnail of {side} pixels cannot be drawn; give 1 or more")
     image = load_picture(path, min_side=side).image.convert("RGB")
     if region:
         x, y, width, height = region

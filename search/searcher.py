@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
-from search.aims import Aim, Embedding, Examples, Load, aims_of, embeddings_of
+from search.aims import Aim, Embedding, Examples, Load, aims_of, each_once, embeddings_of
 from search.calibration import Calibration
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
@@ -19,6 +18,7 @@ from search.narrowing import Doorman, Found, Looks, grouped, labels_of
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
 from search.results import Hit, Results
+from search.soundness import refuse_nonsense
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,7 @@ class Searcher:
             UsageError: the question contradicts itself, or a picture, id or concept of it is not there.
             EncoderError: the encoder returned something that is no embedding.
         """
-        _refuse_nonsense(query)
+        refuse_nonsense(query)
         among = self._index.select(query.where)
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
@@ -134,7 +134,7 @@ class Searcher:
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
-        wanted = [aim for aim in aims if not aim.excluded]
+        wanted = each_once([aim for aim in aims if not aim.excluded])
         total = sum(max(aim.weight, 0.0) for aim in wanted) or 1.0
         parts = [*wanted, *self._examples(query, sample, total)]
         if not parts:
@@ -243,20 +243,6 @@ def _runs_dry(admitted: Sequence[Found], kept: Sequence[Found]) -> bool:
     """Return whether the whole second half of a list was cut, so that more of it would be, too."""
     half = {one.record.file_id for one in admitted[len(admitted) // 2 :]}
     return len(half) >= _FIRST_FETCH // 4 and half.isdisjoint(one.record.file_id for one in kept)
-
-
-def _refuse_nonsense(query: Query) -> None:
-    if query.k < 1:
-        raise UsageError(f"k is {query.k}; it must be 1 or more")
-    for term in query.terms:
-        if not math.isfinite(term.weight) or not term.weight:
-            raise UsageError(f"a weight is {term.weight}; it must be a number other than 0")
-    if both := set(query.like) & set(query.unlike):
-        raise UsageError(f"picture {min(both)} is both a good and a bad example; say one of them")
-    if query.min_probability is not None and not 0 <= query.min_probability <= 1:
-        raise UsageError(f"the least probability is {query.min_probability}; it must be between 0 and 1")
-    if not 0 <= query.diversity <= 1:
-        raise UsageError(f"diversity is {query.diversity}; it must be between 0 and 1")
 
 
 def _joined(terms: Sequence[Term]) -> tuple[Term, ...]:

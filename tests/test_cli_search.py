@@ -228,6 +228,25 @@ def test_a_closed_stdout_is_no_bug(library: Pixseek) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_closed_stdin_is_no_bug(library: Pixseek) -> None:
+    def closed() -> None:
+        os.close(0)
+
+    asked = library("similar", library.photos / "red.png", "-k", "1", "--paths-only", preexec_fn=closed)
+    assert asked.stdout.strip().endswith(b"red.png")
+    for words in (("similar", "-"), ("search", "-")):
+        assert library(*words, exits=2, preexec_fn=closed).stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--export-to", "--contact-sheet", "--index"])
+def test_an_empty_name_is_not_this_folder(inside: Inside, option: str) -> None:
+    before = set(inside.home.iterdir())
+    for command in (("search", "red"), ("similar", inside.photos / "red.png")):
+        said = inside(*command, option, "", exits=2)
+        assert f"'{option}': the name is empty".encode() in said.stderr
+    assert set(inside.home.iterdir()) == before
+
+
 def test_an_export_that_misses_a_picture_is_3(inside_new: Inside, photos: Path, tmp_path: Path) -> None:
     inside_new("index", photos)
     (photos / "red.png").unlink()

@@ -106,7 +106,7 @@ def find_duplicates(
     wanted = {number for pair in edges for number in pair}
     shared = [number for number in copies.shared_contents() if number in inside]
     wanted.update(shared if "exact" in kinds or "near" in kinds else ())
-    files = _within(copies.of(sorted(wanted)), folders)
+    files = _files_of(copies.of(sorted(wanted)), folders)
     verdicts = index.verdicts()
     decided = 0
     raw_pairs = 0
@@ -269,7 +269,7 @@ def _bursts(
     """Yield groups of look-alikes of one camera, at most 3 s from one to the next and 60 s in all."""
     for run in _runs([shot for shot in index.copies.shots() if shot[2] in inside]):
         ids, rows = index.copies.vectors(run)
-        files = _within(index.copies.of(run), folders)
+        files = _files_of(index.copies.of(run), folders)
         vectors = {number: row.astype(np.float32) for number, row in zip(ids.tolist(), rows, strict=True)}
         left = {number for number in run if number in files and number in vectors}
         firsts = [min(files[number], key=lambda file: keep_order(file, rule, burst=True)) for number in left]
@@ -317,11 +317,15 @@ def _runs(shots: Sequence[tuple[str, str, int]]) -> Iterator[list[int]]:
 # -- small things
 
 
-def _within(files: dict[int, list[FileCopy]], folders: Sequence[bytes]) -> dict[int, list[FileCopy]]:
-    if not folders:
-        return files
+def _files_of(files: dict[int, list[FileCopy]], folders: Sequence[bytes]) -> dict[int, list[FileCopy]]:
+    """Return the files at or below the folders. Links are left out: to remove one frees nothing."""
     kept = {
-        number: [file for file in found if any(is_below(file.path, folder) for folder in folders)]
+        number: [
+            file
+            for file in found
+            if (not folders or any(is_below(file.path, folder) for folder in folders))
+            and not os.path.islink(file.path)
+        ]
         for number, found in files.items()
     }
     return {number: found for number, found in kept.items() if found}

@@ -216,12 +216,15 @@ def _number(name: str, text: str, piece: Piece) -> Number:
             raise ValueProblem(name, piece)
         # 1..5MB: both in MB.
         unit = found[2] if first and (found := _QUANTITY.fullmatch(last)) and first[-1].isdigit() else ""
-        low = _quantity(name, first + unit, piece)[0] if first else None
+        first += unit
+        low = _quantity(name, first, piece)[0] if first else None
         high = _quantity(name, last, piece)[0] if last else None
+        if low is not None and high is not None and low > high:
+            raise ValueProblem(name, piece, f"a range that starts before it ends: {name}:{last}..{first}")
     else:
         value, step = _quantity(name, text, piece)
         low, high = (value, value) if step < 2 else (max(0, value - step // 2), value + step // 2 - 1)
-    if high is not None and (high < 0 or (low is not None and low > high)):
+    if high is not None and high < 0:
         raise ValueProblem(name, piece)
     if max(low or 0, high or 0) > _MOST:
         raise ValueProblem(name, piece)

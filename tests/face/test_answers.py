@@ -218,6 +218,11 @@ def test_what_was_excluded_or_is_improbable_is_said() -> None:
     assert why("beach -people", excluded=4, cut=2, best_probability=0.01)[0] == "-people removed 4 pictures"
 
 
+def test_a_question_of_a_hundred_parts_gets_a_short_reason() -> None:
+    (line,) = why(" ".join(f"+w{number}" for number in range(100)), cut=9)
+    assert "'w0' and 'w1' and 'w2' and 'w3' and 'w4' and 95 more" in line
+
+
 def test_where_there_are_hits_or_no_pictures_the_reason_is_another() -> None:
     assert reasons(results(hit("/a"), cut=5), Shelf()) == []  # type: ignore[arg-type]
     assert why("a dog", searched=0) == ["the index is empty; fill it with: pixseek index FOLDER"]

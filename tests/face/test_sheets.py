@@ -81,6 +81,29 @@ def test_any_name_can_be_written_below(tmp_path: Path, name: bytes) -> None:
     assert write_sheet([hit(path)], tmp_path / "sheet.png").unreadable == 0
 
 
+def test_a_box_says_why_and_not_where(tmp_path: Path) -> None:
+    (tmp_path / "a: b; c.png").touch()
+    assert sheets._thumbnail(hit(tmp_path / "a: b; c.png")) == "the file is empty"
+    assert sheets._thumbnail(hit(tmp_path / "gone.png")) == "No such file or directory"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_accents_are_letters_and_no_boxes(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import ImageFont
+
+    own = ImageFont.load_default(13)
+
+    def none(*_: object) -> None:
+        raise OSError("cannot open resource")
+
+    if not installed:
+        monkeypatch.setattr(ImageFont, "truetype", none)
+        monkeypatch.setattr(ImageFont, "load_default", lambda size: own)
+    font, text = sheets._Fonts().of("Été à Orléans.jpg")
+    box = bytes(font.getmask("\uffff"))
+    assert [character for character in text if bytes(font.getmask(character)) == box] == []
+
+
 def test_a_region_shows_what_matched(tmp_path: Path) -> None:
     image = Image.new("RGB", (800, 200), COLORS["red"])
     image.paste(COLORS["blue"], (600, 0, 800, 200))

@@ -292,6 +292,12 @@ def test_many_stars_do_not_slow_a_pattern_down(index: Index):
     assert selected(index, Like("path", "*a" * 40 + "!")) == set()
 
 
+def test_one_of_no_conditions_leaves_nothing(index: Index):
+    everything = index.select(None).files
+    assert index.select(Or(())).files == index.select(Not(And(()))).files == 0
+    assert index.select(And(())).files == index.select(Not(Or(()))).files == everything
+
+
 def test_no_filter_leaves_all(index: Index):
     chosen = index.select(None)
     assert (chosen.files, chosen.total) == (len(FILES), len(FILES))

@@ -48,12 +48,22 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
     index_folders(
         [os.fsencode(folder / "photos")], index_dir=folder / "index", encoder=lambda space: encoder, workers=1
     )
-    with Index.open(folder / "index") as index:
+    with Index.open(str(folder / "index")) as index:  # by its name, as in a notebook
         yield Searcher(index, encoder)
 
 
 def names(results: Results) -> list[str]:
     return [Path(os.fsdecode(hit.path)).stem for hit in results]
+
+
+def test_a_picture_that_is_named_twice_is_named_once(searcher: Searcher) -> None:
+    first = searcher.search(parse("blue"))[0].file_id
+    for part in (Indexed(first), Picture(Image.new("RGB", (64, 48), COLORS["green"]))):
+        once = searcher.search(Query((Term(part),)))
+        twice = searcher.search(Query((Term(part), Term(part, 2.0))))
+        assert names(once) == names(twice)
+        assert [hit.score for hit in once] == pytest.approx([hit.score for hit in twice], abs=1e-5)
+        assert [hit.probability for hit in once] == [hit.probability for hit in twice]
 
 
 def ask(searcher: Searcher, text: str, **more: object) -> list[str]:

@@ -52,6 +52,17 @@ def test_copies_are_a_group_and_a_hard_link_of_one_is_not(tmp_path: Path, make_i
     assert plan.groups[0].members[0].relation == "exact"
 
 
+def test_a_symbolic_link_is_neither_kept_nor_removed(tmp_path: Path, make_index: Make) -> None:
+    save(scene(1), tmp_path / "elsewhere" / "a.jpg")
+    folder = tmp_path / "photos"
+    save(scene(1), folder / "long-name.jpg")
+    (folder / "link.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    index_dir = make_index(folder)
+    assert names(found(index_dir)) == []
+    (folder / "copy.jpg").write_bytes((folder / "long-name.jpg").read_bytes())
+    assert names(found(make_index(folder))) == [["copy.jpg", "long-name.jpg"]]
+
+
 def test_groups_come_in_the_same_order_whatever_the_order_of_indexing(
     tmp_path: Path, make_index: Make
 ) -> None:

@@ -335,6 +335,21 @@ def test_a_filter_prints_as_it_was_typed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("size:5MB..1MB", "size:1MB..5MB"),
+        ("size:5..1MB", "size:1MB..5MB"),
+        ("width:10..5", "width:5..10"),
+        ("rating:5..3", "rating:3..5"),
+    ],
+)
+def test_a_range_that_is_the_wrong_way_round_is_shown_the_right_way(typed: str, right: str) -> None:
+    with pytest.raises(QuerySyntaxError, match=f"starts before it ends: {re.escape(right)}$"):
+        parse(typed)
+    parse(right)
+
+
+@pytest.mark.parametrize(
     ("typed", "column", "says"),
     [
         ("", 1, "blank"),

@@ -4,15 +4,17 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from encoders import Embeddings, UsageError
-from search import clean_text, crop_picture, load_picture, words_read
-from search.query import MAX_TEXT_CHARACTERS
+from search import Picture, clean_text, crop_picture, load_picture, words_read
+from search.query import MAX_TEXT_CHARACTERS, load_part
 from tests.conftest import ColorEncoder, draw
 
 
@@ -84,6 +86,60 @@ def test_what_is_no_picture_is_one_clear_line(tmp_path: Path) -> None:
             load_picture(os.fsencode(tmp_path / source), min_side=16)
         assert "\n" not in str(caught.value)
         assert str(tmp_path / source) in str(caught.value)
+
+
+def test_a_folder_can_be_indexed_instead(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder; give one picture, or index it: pixseek index"):
+        load_picture(os.fsencode(tmp_path), min_side=16)
+
+
+# --- a picture in memory
+
+
+def test_a_picture_in_memory_is_seen_as_the_index_sees_it(tmp_path: Path) -> None:
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "sideways.jpg", exif=sideways)
+    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((20, 40), 1000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("CMYK", (40, 20), (0, 200, 0, 0)).save(tmp_path / "print.jpg")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as opened:
+            ours = load_part(Picture(opened), 16).image
+        decoded = load_picture(os.fsencode(path), min_side=16).image
+        assert (ours.mode, ours.size) == (decoded.mode, decoded.size), path
+        assert ours.tobytes() == decoded.tobytes(), path
+
+
+def test_an_upright_rgb_picture_in_memory_stays_as_it_is() -> None:
+    image = Image.new("RGB", (3000, 2000), "red")
+    image.getexif()[0x0112] = 6
+    assert load_part(Picture(image), 16).image is image
+
+
+def test_a_crop_of_a_large_picture_in_memory_is_in_its_own_pixels() -> None:
+    image = Image.new("RGBA", (3000, 2000), "red")
+    assert load_part(Picture(image, (1000, 500, 300, 200)), 16).image.size == (300, 200)
+
+
+@pytest.mark.parametrize("source", [Image.new("RGB", (0, 0)), np.zeros((9, 9, 3), np.uint8), None])
+def test_what_is_no_picture_in_memory_is_wrong_usage(source: Any) -> None:
+    with pytest.raises(UsageError, match="picture"):
+        load_part(Picture(source), 16)
+
+
+def test_a_picture_in_memory_that_is_cut_is_wrong_usage(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.jpg")
+    data = (tmp_path / "cut.jpg").read_bytes()
+    with (
+        Image.open(io.BytesIO(data[: len(data) // 2])) as opened,
+        pytest.raises(UsageError, match=r"cannot be read: .*truncated"),
+    ):
+        load_part(Picture(opened), 16)
+
+
+# --- addresses
 
 
 @pytest.mark.parametrize("source", [b"ftp://example.com/a.jpg", b"file:///etc/passwd", b"gopher://x/"])

@@ -92,6 +92,12 @@ def test_what_stands_behind_a_hit_is_counted() -> None:
     assert "+2" in results(leader)._repr_html_()
 
 
+@pytest.mark.parametrize("side", [0, -1])
+def test_a_thumbnail_without_a_size_is_wrong_usage(side: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give 1 or more"):
+        hit(draw(tmp_path / "red.png", "red")).thumbnail(side)
+
+
 def test_a_thumbnail_of_a_region_shows_that_part(tmp_path: Path) -> None:
     image = Image.new("RGB", (100, 40), COLORS["red"])
     image.paste(COLORS["blue"], (50, 0, 100, 40))
