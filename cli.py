@@ -7,6 +7,7 @@ so that `pixseek --help` answers at once.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -311,6 +312,8 @@ def main() -> NoReturn:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed (`>&-`): its number must not go to a file of the index
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    # What is imported stays: to look through it for garbage takes a tenth of a short command.
+    gc.set_threshold(50_000, 20, 20)
     arguments = sys.argv[1:]
     options_end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:options_end]

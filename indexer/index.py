@@ -13,7 +13,6 @@ import numpy.typing as npt
 from indexer import memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
-from indexer.copies import Copies
 from indexer.database import CATALOG_NAME
 from indexer.filters import Filter
 from indexer.records import (
@@ -32,6 +31,8 @@ from indexer.selection import Selection, refuse_deep, select_files
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from indexer.copies import Copies
 
 _MOST_KEPT = 16
 """Filters whose files are remembered."""
@@ -56,6 +57,7 @@ class Index:
         self._warnings: list[str] = []
         self._selections: dict[Filter | None, Selection] = {}
         self._samples: dict[int, npt.NDArray[np.float32]] = {}
+        self._written: tuple[tuple[str, Filter | None, int], list[rows.Written]] | None = None
         self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
 
     @classmethod
@@ -98,6 +100,7 @@ class Index:
         self._selections.clear()
         self._embeddings_left.clear()
         self._samples.clear()
+        self._written = None
 
     # -- what is near
 
@@ -195,13 +198,20 @@ class Index:
                 "run pixseek index once to search captions, keywords and names"
             )
             return []
-        hits, trouble = rows.matching_words(self._catalog, words, k, among)
-        if trouble:
-            self._warn(
-                f"captions, keywords and names were not searched: {trouble}; "
-                f"run: pixseek repair --index {self.folder}"
-            )
-        return hits
+        asked = words, among.where if among else None, max(k, rows.MOST_WORD_ROWS)
+        if k <= 0:
+            return []
+        # A question asks again when it needs more.
+        if self._written is None or self._written[0] != asked:
+            ranked, trouble = rows.ranked_words(self._catalog, words, k, among)
+            if trouble:
+                self._warn(
+                    f"captions, keywords and names were not searched: {trouble}; "
+                    f"run: pixseek repair --index {self.folder}"
+                )
+                return []
+            self._written = asked, ranked
+        return rows.word_hits(self._catalog, self._written[1][:k])
 
     def listed(self, among: Selection, k: int, sort: rows.Order = "taken") -> list[FrameRecord]:
         """Return up to k files by their first whole frame, without any ranking by what they show.
@@ -238,6 +248,8 @@ class Index:
     @property
     def copies(self) -> Copies:
         """Return the files as copies of contents: what finding duplicates reads."""
+        from indexer.copies import Copies
+
         return Copies(self._catalog, self.space)
 
     def looks(self) -> Iterator[tuple[int, Look]]:
@@ -248,7 +260,18 @@ class Index:
 
     def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, npt.NDArray[np.float32]]:
         """Return {frame id: (dim,) float32 unit embedding}."""
-        return self._catalog.vectors_of(frame_ids, self.space) if self.space else {}
+        if self.space is None:
+            return {}
+        if self._vectors is None:
+            return self._catalog.vectors_of(frame_ids, self.space)
+        # A search has the snapshot open anyway: a row of it costs a fiftieth of one of the catalog.
+        known = rows.embeddings_of_frames(self._catalog, frame_ids, self.space)
+        places = self._vectors.places_of(known.ids)
+        there = places >= 0
+        embeddings = self._vectors.rows_at(places[there])
+        found = dict(zip(known.frames[there].tolist(), embeddings, strict=True))
+        newer = known.frames[~there].tolist()
+        return {**found, **self._catalog.vectors_of(newer, self.space)} if newer else found
 
     def embeddings(self) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Yield (frame ids (n,), unit embeddings (n, dim)) of all frames of files the index still has."""

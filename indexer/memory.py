@@ -17,8 +17,6 @@ from encoders import UsageError
 from indexer import tables as t
 from indexer.catalog import Catalog, row_is_intact
 from indexer.errors import storage_errors
-from indexer.ledger import Ledger, checked, next_id
-from indexer.lock import WriterLock
 from indexer.records import Concept, Look, Space, Verdict
 
 _LOOKS_AT_ONCE = 20_000
@@ -74,7 +72,7 @@ def _is_sound(catalog: Catalog, table: str, row: Row[Any]) -> bool:
     return sound
 
 
-# -- writing
+# -- writing: the ledger brings all of decoding with it, which a question does without
 
 
 def save_concept(
@@ -88,6 +86,9 @@ def save_concept(
         UsageError: the index is empty, the name is blank, or the vector is none of this index's encoder.
         IndexLockedError, IndexMissingError, IndexDamagedError, IndexNewerError, IndexStorageError.
     """
+    from indexer.ledger import Ledger, checked, next_id
+    from indexer.lock import WriterLock
+
     if not name.strip():
         raise UsageError("a concept needs a name: pixseek concept add NAME PICTURE...")
     Catalog.open(folder).close()
@@ -122,6 +123,9 @@ def save_concept(
 
 def remove_concept(folder: Path, name: str) -> bool:
     """Forget a concept of the active space and return whether there was one."""
+    from indexer.ledger import Ledger
+    from indexer.lock import WriterLock
+
     Catalog.open(folder).close()
     lock = WriterLock(folder)
     try:
@@ -139,6 +143,9 @@ def remove_concept(folder: Path, name: str) -> bool:
 
 def save_verdicts(folder: Path, decisions: Iterable[tuple[bytes, bytes, str]]) -> None:
     """Remember decisions about pairs of content hashes, in either order; the last one about a pair counts."""
+    from indexer.ledger import Ledger, checked, next_id
+    from indexer.lock import WriterLock
+
     Catalog.open(folder).close()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     pairs = {(min(one, two), max(one, two)): what for one, two, what in decisions}

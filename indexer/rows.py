@@ -20,7 +20,9 @@ from indexer.selection import Ids, Selection, read_pairs
 
 Order: TypeAlias = Literal["taken", "name", "size"]
 _CHUNK = 500
-_MOST_WORD_ROWS = 20_000
+Written: TypeAlias = tuple[int, float, bool]
+"""A content id, what its words are worth, and whether it has all of them."""
+MOST_WORD_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,19 @@ def embeddings_of(catalog: Catalog, among: Selection, space: Space) -> Embedded:
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
         pairs = read_pairs(connection.exec_driver_sql(query, (_listed(among.content_ids), space.id)))
+    pairs = pairs[np.argsort(pairs[:, 0])]
+    return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
+
+
+def embeddings_of_frames(catalog: Catalog, frame_ids: Sequence[int], space: Space) -> Embedded:
+    """Return the embeddings of a space that belong to these frames."""
+    query = (
+        "SELECT embedding.id, embedding.frame_id FROM json_each(?) AS chosen "
+        "CROSS JOIN embedding ON embedding.frame_id = chosen.value AND embedding.space_id = ?"
+    )
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        asked = json.dumps(sorted(set(frame_ids)))
+        pairs = read_pairs(connection.exec_driver_sql(query, (asked, space.id)))
     pairs = pairs[np.argsort(pairs[:, 0])]
     return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
 
@@ -76,38 +91,42 @@ def whole_frames(catalog: Catalog, file_ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def matching_words(
+def ranked_words(
     catalog: Catalog, words: str, k: int, among: Selection | None
-) -> tuple[list[WordHit], str | None]:
-    """Return (the best k contents by their words, why the text tables could not be asked or None)."""
-    if k <= 0:
-        return [], None
+) -> tuple[list[Written], str | None]:
+    """Return (contents by their words, at least the best k; why the text tables were not asked or None)."""
     contents = files = None
     if among is not None and among.file_ids is not None and among.content_ids is not None:
-        contents, files = _listed(among.content_ids), _listed(among.file_ids)
+        contents, files = set(among.content_ids.tolist()), set(among.file_ids.tolist())
     try:
         with storage_errors(catalog.folder), catalog.engine.connect() as connection:
             if not text_tables.is_ours(connection):
                 return [], "its text tables are not pixseek's"
-            most = max(_MOST_WORD_ROWS, k)
-            scores = text_tables.search(connection, words, most, contents, files)
-            complete = text_tables.search(connection, words, most, contents, files, every=True)
-            # One that has all the words may be beyond the best by any of them.
-            scores = {**complete, **scores}
-            best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))[:k]
-            frames: dict[int, int] = {}
-            for part in _parts([content_id for content_id, _ in best]):
-                query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
-                for content_id, frame_id in connection.execute(query.order_by(t.frame.c.position)):
-                    frames.setdefault(content_id, frame_id)
+            most = max(MOST_WORD_ROWS, k)
+            scores = complete = text_tables.search(connection, words, most, contents, files)
+            if len(text_tables.phrases_of(words)) > 1:
+                complete = text_tables.search(connection, words, most, contents, files, every=True)
+                # One that has all the words may be beyond the best by any of them.
+                scores = {**complete, **scores}
     except IndexDamagedError as error:
         return [], error.what
-    hits = [
-        WordHit(frames[content_id], score, content_id in complete)
-        for content_id, score in best
+    best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))
+    return [(content_id, score, content_id in complete) for content_id, score in best], None
+
+
+def word_hits(catalog: Catalog, written: Sequence[Written]) -> list[WordHit]:
+    """Return a hit by its first frame for each content that has one, in their order."""
+    frames: dict[int, int] = {}
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        for part in _parts([content_id for content_id, _, _ in written]):
+            query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
+            for content_id, frame_id in connection.execute(query.order_by(t.frame.c.position)):
+                frames.setdefault(content_id, frame_id)
+    return [
+        WordHit(frames[content_id], score, complete)
+        for content_id, score, complete in written
         if content_id in frames
     ]
-    return hits, None
 
 
 def listed_files(catalog: Catalog, among: Selection, k: int, sort: Order) -> list[int]:

@@ -80,7 +80,11 @@ def select_files(catalog: Catalog, where: f.Filter | None) -> Selection:
         return Selection(total, total)
     total = select_files(catalog, None).total
     file_ids, content_ids = _evaluate(catalog, where)
-    return Selection(len(file_ids), total, where, file_ids, np.unique(content_ids))
+    # Sorted by hand: np.unique makes a hash table first, which takes ten times as long.
+    content_ids = np.sort(content_ids)
+    distinct = np.ones(len(content_ids), bool)
+    np.not_equal(content_ids[1:], content_ids[:-1], out=distinct[1:])
+    return Selection(len(file_ids), total, where, file_ids, content_ids[distinct])
 
 
 def refuse_deep(where: f.Filter | None) -> None:

@@ -13,16 +13,18 @@ import stat as stat_module
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.catalog import Catalog
 from indexer.errors import storage_errors
-from indexer.ledger import Ledger, publish_file
 from indexer.records import SnapshotRecord, Space, snapshot_path
 from indexer.tables import signed
+
+if TYPE_CHECKING:
+    from indexer.ledger import Ledger
 
 ALWAYS_HASHED_BYTES = 64 * 2**20
 """Below this a snapshot is hashed at every open (60 ms); above, when its stat is not the one written."""
@@ -290,6 +292,8 @@ def publish(ledger: Ledger, space: Space) -> SnapshotRecord | None:
     is not used: it reports no error when the disk fills at the last flush.
     """
     import faiss
+
+    from indexer.ledger import publish_file
 
     index, through, count = _build(ledger, space)
     if not count:

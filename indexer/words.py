@@ -10,11 +10,11 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from indexer import tables as t
 
@@ -182,8 +182,8 @@ def search(
     connection: Connection,
     words: str,
     most: int,
-    contents: str | None,
-    files: str | None,
+    contents: Container[int] | None,
+    files: Container[int] | None,
     *,
     every: bool = False,
 ) -> dict[int, float]:
@@ -193,36 +193,46 @@ def search(
         words: as a person wrote them; nothing in them is syntax.
         every: only where all of them stand together, in caption and keywords or in the names.
         most: rows taken from each table, the best.
-        contents, files: JSON lists of the ids that count, None for all.
+        contents, files: the ids that count, None for all.
     Source: BM25 as SQLite has it, https://www.sqlite.org/fts5.html, section 5.1.1.
     """
-    # The + keeps SQLite from running the full-text query once for every id of the list.
-    chosen = "+{}.rowid IN (SELECT value FROM json_each(:ids))"
+    # A function is called for the rows that match; a list of ids would be read whole for each statement.
+    database: Any = connection.connection.dbapi_connection
+    for kind, ids in (("content", contents), ("file", files)):
+        if ids is not None:
+            database.create_function(f"pixseek_chosen_{kind}", 1, ids.__contains__)
     asked = phrases_of(words, pairs=not every)
     found: dict[int, float] = {}
     if expression := _expression(connection, "words", asked, every):
         query = (
             f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
-            f"WHERE words MATCH :words AND {chosen.format('words') if contents else ':ids IS NULL'} "
-            "AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) ORDER BY score, rowid LIMIT :most"
+            f"WHERE words MATCH ? {'' if contents is None else 'AND pixseek_chosen_content(words.rowid)'} "
+            "AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) ORDER BY score, rowid LIMIT ?"
         )
-        parameters = {"words": expression, "ids": contents, "most": most}
-        for content_id, score in connection.execute(text(query), parameters):
+        for content_id, score in _pairs(connection, query, expression, most):
             found[content_id] = -(score or 0.0)  # NULL where damage made it no number
     if expression := _expression(connection, "names", asked, every):
         query = (
             "SELECT file.content_id, bm25(names) AS score "
             "FROM names CROSS JOIN file ON file.id = names.rowid "
-            f"WHERE names MATCH :words AND {chosen.format('names') if files else ':ids IS NULL'} "
-            "AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT :most"
+            f"WHERE names MATCH ? {'' if files is None else 'AND pixseek_chosen_file(names.rowid)'} "
+            "AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT ?"
         )
-        parameters = {"words": expression, "ids": files, "most": most}
         best: dict[int, float] = {}
-        for content_id, score in connection.execute(text(query), parameters):
+        for content_id, score in _pairs(connection, query, expression, most):
             best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
         for content_id, score in best.items():
             found[content_id] = found.get(content_id, 0.0) + score
     return found
+
+
+def _pairs(connection: Connection, query: str, *parameters: object) -> list[tuple[int, float | None]]:
+    """Return the rows of a query past SQLAlchemy's own, which take as long as the query."""
+    result = connection.exec_driver_sql(query, parameters)
+    cursor: Any = result.cursor
+    pairs: list[tuple[int, float | None]] = cursor.fetchall()
+    result.close()
+    return pairs
 
 
 def _expression(connection: Connection, table: str, phrases: Sequence[str], every: bool) -> str:

@@ -54,7 +54,8 @@ class Judge:
             )
             for aim in self._parts
         ]
-        self._whole = calibration.null(question.vector, sample, "mixed", files=files)
+        # Of examples alone: what they say together.
+        self._whole = None if self._parts else calibration.null(question.vector, sample, "mixed", files=files)
         self._simple = len(wanted) == 1 and len(question.parts.vectors) == 1 and bool(self._parts)
 
     def probabilities(self, found: Sequence[Found]) -> list[Found]:
@@ -63,7 +64,7 @@ class Judge:
         if self._simple:
             (null,), (aim,) = self._nulls, self._parts
             likely = _with_words(null.probabilities(scores), found, aim)
-        elif self._parts:
+        elif self._whole is None:
             likely = self._of_parts(found)
         else:
             likely = self._whole.probabilities(scores)

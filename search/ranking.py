@@ -98,25 +98,28 @@ class Question:
 
         dim = len(self.vector)
         ids, keys = fuse_late(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), count, words)
-        ranked = self._ranked(index, ids[:count], keys[:count], words)
-        return ranked, len(ids) < count
+        embeddings = _embeddings(index, ids[:count], dim)
+        return self._ranked(ids[:count], keys[:count], embeddings, words), len(ids) < count
 
     def _hybrid(
         self, index: Library, count: int, among: Selection | None, words: Words
     ) -> tuple[list[Ranked], bool]:
         near = index.nearest(self.vector, count, among)
         ids = np.array(sorted({one.frame_id for one in near} | words.keys()), np.int64)
-        early = self.parts.early(_embeddings(index, ids, len(self.vector)))
+        embeddings = _embeddings(index, ids, len(self.vector))
+        early = self.parts.early(embeddings)
         bm25, complete = np.array(
             [words.get(number, (0.0, False)) for number in ids.tolist()] or [(0.0, False)]
         ).T
         keys = fuse_words(early, bm25[: len(ids)], complete[: len(ids)].astype(bool))
-        ranked = self._ranked(index, ids, keys, words)
+        ranked = self._ranked(ids, keys, embeddings, words)
         ranked.sort(key=lambda one: (-one.key, one.frame_id))
         return (ranked, True) if len(near) < count else (ranked[:count], False)
 
-    def _ranked(self, index: Library, ids: Ints, keys: npt.NDArray[np.float64], words: Words) -> list[Ranked]:
-        scores = _embeddings(index, ids, len(self.vector)) @ self.vector
+    def _ranked(
+        self, ids: Ints, keys: npt.NDArray[np.float64], embeddings: Embedding, words: Words
+    ) -> list[Ranked]:
+        scores = embeddings @ self.vector
         return [
             Ranked(number, _even(key), _even(score), words.get(number, (0.0, False))[1])
             for number, key, score in zip(ids.tolist(), keys, scores, strict=True)

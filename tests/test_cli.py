@@ -49,6 +49,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == b"[]"
 
 
+def test_a_question_brings_nothing_of_indexing_along() -> None:
+    heavy = ("indexer.ledger", "indexer.images", "indexer.workers", "search.duplicates", "numpy.ma")
+    code = (
+        "import sys, indexer, search; indexer.Index, search.Searcher\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_explains_itself(pixseek: Pixseek, flag: str) -> None:
     listed = pixseek(flag).stdout.decode()

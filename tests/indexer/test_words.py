@@ -344,3 +344,16 @@ def test_a_picture_that_has_all_the_words_is_told_from_one_that_has_some(
         frames = [hit.frame_id for hit in index.matching_words(words, 20) if hit.complete]
         paths = {record.path.decode() for records in index.frames(frames).values() for record in records}
     assert {path.removeprefix("/p/") for path in paths} == complete
+
+
+def test_an_open_index_knows_the_words_of_new_pictures_after_refresh(tmp_path: Path):
+    folder = write(tmp_path / "index", [content(1, Metadata(caption="a dog"))], [shown_at("/p/1.jpg", 1)])
+    with Index.open(folder) as index:
+        first = index.matching_words("dog", 9)
+        write(folder, [content(2, Metadata(caption="a dog"))], [shown_at("/p/2.jpg", 2)])
+        assert index.matching_words("dog", 9) == first
+        index.refresh()
+        assert len(index.matching_words("dog", 9)) == 2
+        only = index.select(Under(b"/p/2.jpg"))
+        assert [hit.frame_id for hit in index.matching_words("dog", 9, only)] == [2]
+        assert len(index.matching_words("dog", 1)) == 1
