@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from indexer import Copies, FileCopy, FrameRecord, Index, Look, save_verdicts
-from search import Duplicates, KeepRule, find_duplicates, group_hits
+from search import Duplicates, KeepRule, find_duplicates, group_hits, remove_duplicates
 from search.duplicates import likeness
 from search.duplicates.closer import SIDE, same_picture
 from tests.scenes import page, save, scene
@@ -61,6 +61,24 @@ def test_a_symbolic_link_is_neither_kept_nor_removed(tmp_path: Path, make_index:
     assert names(found(index_dir)) == []
     (folder / "copy.jpg").write_bytes((folder / "long-name.jpg").read_bytes())
     assert names(found(make_index(folder))) == [["copy.jpg", "long-name.jpg"]]
+
+
+@pytest.mark.parametrize("how", ["trash", "hardlink"])
+def test_a_link_that_came_after_the_plan_is_no_file_to_keep(
+    tmp_path: Path, make_index: Make, how: Any
+) -> None:
+    folder = tmp_path / "photos"
+    save(scene(1), folder / "a.jpg")
+    (folder / "copy-of-a.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    index_dir = make_index(folder)
+    plan = found(index_dir)
+    (folder / "a.jpg").unlink()
+    (folder / "a.jpg").symlink_to(folder / "copy-of-a.jpg")
+    (step,) = remove_duplicates(index_dir, plan.groups, how, home_trash=os.fsencode(tmp_path / "Trash"))
+    assert not step.done
+    assert step.why == "the file to keep is a link or no regular file"
+    assert (folder / "copy-of-a.jpg").is_file()
+    assert not (folder / "copy-of-a.jpg").is_symlink()
 
 
 def test_groups_come_in_the_same_order_whatever_the_order_of_indexing(
