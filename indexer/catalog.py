@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Spa
 
 _CHUNK = 500
 """Parameters in one IN list."""
+_CHECKED_OF = {table: itemgetter(*columns) for table, columns in t.CHECKED.items()}
+"""From a row's mapping to the values that its checksum covers."""
 
 
 class Catalog:
@@ -294,7 +297,7 @@ class Catalog:
 def row_is_intact(table: str, row: Row[Any]) -> bool:
     """Return whether a row still has the checksum it was written with."""
     values = row._mapping
-    return bool(t.row_check(*(values[name] for name in t.CHECKED[table])) == values["check"])
+    return bool(t.row_check(*_CHECKED_OF[table](values)) == values["check"])
 
 
 def _frame_record(frame: Row[Any], content: Row[Any], row: Row[Any]) -> FrameRecord:

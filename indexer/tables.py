@@ -194,23 +194,24 @@ def row_check(*fields: bytes | str | int | float | None) -> bytes:
 
     Source: blake2b (RFC 7693) over type-tagged, length-prefixed fields.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    parts: list[bytes] = []
     for field in fields:
         if field is None:
-            digest.update(b"n")
-            continue
-        if isinstance(field, bytes):
-            tag, raw = b"b", field
-        elif isinstance(field, str):
-            tag, raw = b"s", field.encode("utf-8", "surrogatepass")
+            parts.append(b"n")
         elif isinstance(field, int):
-            tag, raw = b"i", struct.pack("<q", field)
+            parts.append(_INTEGER(b"i", 8, field))
+        elif isinstance(field, bytes):
+            parts += _LENGTH(b"b", len(field)), field
+        elif isinstance(field, str):
+            raw = field.encode("utf-8", "surrogatepass")
+            parts += _LENGTH(b"s", len(raw)), raw
         else:
-            tag, raw = b"f", struct.pack("<d", field)
-        digest.update(tag + struct.pack("<q", len(raw)))
-        digest.update(raw)
-    return digest.digest()
+            parts.append(_REAL(b"f", 8, field))
+    return hashlib.blake2b(b"".join(parts), digest_size=8).digest()
 
+
+# Each field behind its tag and its length.
+_INTEGER, _REAL, _LENGTH = struct.Struct("<cqq").pack, struct.Struct("<cqd").pack, struct.Struct("<cq").pack
 
 CHECKED: dict[str, tuple[str, ...]] = {
     table.name: tuple(column.name for column in table.columns if column.name != "check")

@@ -131,7 +131,9 @@ class Searcher:
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
         aims = aims_of(terms, self._index, self._encoder, self._load)
-        sample = self._index.sample()
+        # Conditions alone need nothing of what pictures show.
+        shows = bool(query.terms or query.like or query.unlike)
+        sample = self._index.sample() if shows else np.empty((0, self._encoder.dim), np.float32)
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
         wanted = each_once([aim for aim in aims if not aim.excluded])

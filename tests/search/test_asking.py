@@ -82,6 +82,11 @@ def test_a_copy_outside_of_the_condition_is_not_shown(searcher: Searcher) -> Non
     assert "red" not in ask(searcher, "red path:*/july/*")
 
 
+def test_conditions_alone_read_no_embeddings(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Index, "sample")
+    assert len(ask(searcher, "taken:2023-06")) == 5
+
+
 def test_conditions_alone_list_what_they_leave_newest_first(searcher: Searcher) -> None:
     assert ask(searcher, "taken:any", k=3) == ["blue-yellow", "red-green", "green"]
     assert names(searcher.search(parse("path:*/nowhere/*"))) == []
