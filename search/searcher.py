@@ -130,7 +130,7 @@ class Searcher:
         among = self._index.select(query.where)
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
-        aims = aims_of(terms, self._index, self._encoder, self._load)
+        aims = aims_of(terms, self._index, self._encoder, self._load, self._calibration.prompts)
         sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
