@@ -2,11 +2,11 @@
 
 Reading order: `query` (what was asked: texts, pictures and conditions; a picture from a path, stdin or an
 address), `soundness` (what cannot be asked), `fetch` (a picture from a public address, and from no other),
-`clipboard`. `language`: one string to a query and back. The answer: `aims` (terms as embeddings), `fusion`
-(several parts made one ranking), `feedback` (examples), `ranking` (a question beside one library),
-`negation`, `measuring` and `calibration` (what scores are worth), `narrowing` (what is excluded, what stands
-behind what), `judging` (how probably a file matches), `results` (`Hit`, `Results`), `searcher` (`Searcher`).
-`duplicates`: which files are one picture.
+`clipboard`. `language`: one string to a query and back. The answer: `prompts` (phrases around a short
+text), `aims` (terms as embeddings), `fusion` (several parts made one ranking), `feedback` (examples),
+`ranking` (a question beside one library), `negation`, `measuring` and `calibration` (what scores are
+worth), `narrowing` (what is excluded, what stands behind what), `judging` (how probably a file matches),
+`results` (`Hit`, `Results`), `searcher` (`Searcher`). `duplicates`: which files are one picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.calibration import Calibration, Curve, Null, of_bank, of_library, sentence_share
+    from search.calibration import Calibration, Curve, Null, Scene, of_bank, of_library, sentence_share
     from search.duplicates.finding import DuplicateGroup, Duplicates, Member, find_duplicates
     from search.duplicates.grouping import group_hits
     from search.duplicates.keeping import KEEP_NAMES, KeepRule
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from search.searcher import Searcher
 
 _HOMES = {
-    "calibration": ("Calibration", "Curve", "Null", "of_bank", "of_library", "sentence_share"),
+    "calibration": ("Calibration", "Curve", "Null", "Scene", "of_bank", "of_library", "sentence_share"),
     "language.composing": ("compose_query",),
     "duplicates.finding": ("DuplicateGroup", "Duplicates", "Member", "find_duplicates"),
     "feedback": ("concept_threshold", "concept_vector"),
@@ -76,6 +76,7 @@ _HOMES = {
     "duplicates.removal": ("RemovalStep", "remove_duplicates", "sidecars_of", "undo_removal"),
     "results": ("Hit", "Results", "thumbnail"),
     "searcher": ("Searcher",),
+    "prompts": ("bare_name", "encode_prompted"),
     "language.syntax": ("QuerySyntaxError",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -101,17 +102,20 @@ __all__ = [
     "QuerySyntaxError",
     "RemovalStep",
     "Results",
+    "Scene",
     "Searcher",
     "Sort",
     "Term",
     "Text",
     "all_of",
+    "bare_name",
     "clean_text",
     "compose_query",
     "concept_threshold",
     "concept_vector",
     "crop_picture",
     "discriminant",
+    "encode_prompted",
     "find_duplicates",
     "group_hits",
     "load_picture",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import EncoderError, UsageError
+from search.prompts import encode_prompted
 from search.query import Concept, Indexed, Picture, QueryPicture, Term, Text, clean_text
 
 if TYPE_CHECKING:
@@ -52,16 +53,22 @@ class Aim:
     threshold: float | None = None
 
 
-def aims_of(terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load) -> list[Aim]:
+def aims_of(
+    terms: Sequence[Term], index: Examples, encoder: Encoder, load: Load, prompts: Sequence[str] = ()
+) -> list[Aim]:
     """Return an aim per term, in their order; all texts go through the encoder in one batch.
 
+    Args:
+        prompts: phrases that a short text is put into (`search.prompts`).
     Raises:
         UsageError: a text is blank, a picture cannot be read, an id or a concept is not there.
         EncoderError: the encoder returned something that is no embedding.
     """
     words = [clean_text(term.part.words) for term in terms if isinstance(term.part, Text)]
     texts = iter(
-        zip(words, checked(encoder.encode_texts(words), encoder, len(words)), strict=True) if words else ()
+        zip(words, checked(encode_prompted(encoder, words, prompts), encoder, len(words)), strict=True)
+        if words
+        else ()
     )
     aims = []
     for term in terms:

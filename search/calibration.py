@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from encoders import Embeddings
 from search.negation import mixture
+from search.prompts import bare_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,8 @@ class Curve:
         long: of how much of a sentence the question is, 0 to 1 (`sentence_share`).
         score_long: of their product: a long sentence is rarely right in all it says, however well it scores.
         scene: of how much the library shows scenes rather than single things; for short questions only.
+        score_scene: of the product with the score: what is a part of a photo scores less far above the rest.
+        common: of the question's cosine to what pictures have in common; for short questions only.
         size: of the natural logarithm of the number of pictures.
     """
 
@@ -64,13 +67,16 @@ class Curve:
     long: float = 0.0
     score_long: float = 0.0
     scene: float = 0.0
+    score_scene: float = 0.0
+    common: float = 0.0
     size: float = 0.0
 
-    def line(self, long: float, scene: float, count: int) -> tuple[float, float]:
+    def line(self, long: float, scene: float, count: int, common: float = 0.0) -> tuple[float, float]:
         """Return (slope, offset) of the logit in the score alone; the slope is never below 0."""
         short = 1.0 - long
-        offset = self.offset + self.long * long + self.scene * scene * short
-        return max(0.0, self.score + self.score_long * long), offset + self.size * math.log(max(1, count))
+        offset = self.offset + self.long * long + (self.scene * scene + self.common * common) * short
+        slope = self.score + self.score_long * long + self.score_scene * scene * short
+        return max(0.0, slope), offset + self.size * math.log(max(1, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +133,37 @@ class Sense:
 
 
 @dataclass(frozen=True, slots=True)
+class Scene:
+    """The direction from pictures of one thing to photos in which it is a part of something.
+
+    Attributes:
+        direction: (dim,) float32.
+        slope, offset: of the logit, in the mean product of a library with it. Libraries are mostly of the one
+            kind or the other: how much a photo library is of scenes makes less difference than that it is.
+    """
+
+    direction: Embeddings
+    slope: float
+    offset: float
+
+    def share(self, sample: Embeddings) -> float:
+        """Return in [0, 1] how much a library (n, dim) is of scenes; one half where it is empty."""
+        if not len(sample):
+            return 0.5
+        along = float((sample @ self.direction).mean())
+        return float(_sigmoid(np.array([self.slope * along + self.offset]))[0])
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """What an encoder's cosines are worth.
 
     Attributes:
         curves: by kind of question, for a hit and for the best hit: `text`, `text_any`, `image`, `image_any`.
         sense: None where texts that mean nothing cannot be told from others.
-        scene: (dim,) float32, the direction in which libraries of scenes lie; None: not known.
+        scene: None where libraries of scenes cannot be told from others.
+        pictures: (dim,) float32, the mean of pictures of many sets; None: not known.
+        prompts: phrases that a short text is put into (`search.prompts`); the curves are of their mean.
         bank: (n, dim) phrases whose scores are the unit of `curves`; None: see `absolute`.
         absolute: scores mean something beside the person's own library: `curves` take cosines, or standard
             deviations above the bank. False: standard deviations above the library itself, which cannot
@@ -142,7 +172,9 @@ class Calibration:
 
     curves: Mapping[str, Curve]
     sense: Sense | None = None
-    scene: Embeddings | None = None
+    scene: Scene | None = None
+    pictures: Embeddings | None = None
+    prompts: tuple[str, ...] = ()
     bank: Embeddings | None = None
     absolute: bool = False
 
@@ -162,13 +194,17 @@ class Calibration:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Calibration:
         """Return what a calibration.json holds."""
-        sense, scene = record.get("sense"), record.get("scene")
+        sense, scene, pictures = (record.get(key) for key in ("sense", "scene", "pictures"))
         return cls(
             {name: Curve(**curve) for name, curve in record["curves"].items()},
             Sense(np.array(sense["direction"], np.float32), float(sense["slope"]), float(sense["offset"]))
             if sense
             else None,
-            np.array(scene, np.float32) if scene else None,
+            Scene(np.array(scene["direction"], np.float32), float(scene["slope"]), float(scene["offset"]))
+            if scene
+            else None,
+            np.array(pictures, np.float32) if pictures else None,
+            tuple(map(str, record.get("prompts", ()))),
             absolute=True,
         )
 
@@ -202,11 +238,12 @@ class Calibration:
             files: how many pictures are searched; None: as many as the sample has.
         """
         long = sentence_share(words) if words is not None else 0.0
-        scene = float((sample @ self.scene).mean()) if self.scene is not None and len(sample) else 0.0
+        scene = self.scene.share(sample) if self.scene is not None else 0.0
+        common = float(query @ self.pictures) if self.pictures is not None else 0.0
         count = max(len(sample), files or 0)
         curves, centre, spread = self._unit(query, sample, kind)
-        slope, offset = curves[kind].line(long, scene, count)
-        any_slope, any_offset = curves[f"{kind}_any"].line(long, scene, count)
+        slope, offset = curves[kind].line(long, scene, count, common)
+        any_slope, any_offset = curves[f"{kind}_any"].line(long, scene, count, common)
         sense = self.sense.probability(query) if self.sense is not None and kind == "text" else 1.0
         return Null(
             slope / spread,
@@ -274,6 +311,8 @@ OF_BANK: Mapping[str, Curve] = {
 
 def sentence_share(words: str) -> float:
     """Return 0 for a phrase of up to 4 words, 1 for a sentence of 8 and more, between them in between."""
+    if bare_name(words) is not None:  # "a photo of a dog" says no more than "dog"
+        return 0.0
     # A character of a script without spaces counts as half a word.
     count = len(words.split()) + sum(character > "⺀" for character in words) / 2
     return min(1.0, max(0.0, (count - _SHORT) / (_LONG - _SHORT)))

@@ -130,7 +130,7 @@ class Searcher:
         among = self._index.select(query.where)
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
-        aims = aims_of(terms, self._index, self._encoder, self._load)
+        aims = aims_of(terms, self._index, self._encoder, self._load, self._calibration.prompts)
         # Conditions alone need nothing of what pictures show.
         shows = bool(query.terms or query.like or query.unlike)
         sample = self._index.sample() if shows else np.empty((0, self._encoder.dim), np.float32)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.builtin import BuiltinEncoder
+from search import encode_prompted
 from search.calibration import NOTHING, Calibration, auto_cut
 from training.builtin.questions import (
     Collection,
@@ -110,7 +111,7 @@ def main(data: Path, cache: Path) -> None:
 
     print("junk: share of texts that find something, at P(anything) >= NOTHING and >= 0.05")
     for title, texts in (("junk", JUNK.split("|")), ("words for what cannot be seen", UNSEEABLE.split("|"))):
-        rows = encoder.encode_texts(texts)
+        rows = encode_prompted(encoder, texts, calibration.prompts)
         for name, pictures in sets.items():
             for size in (20, 10_000):
                 library = np.resize(pictures.images, (size, encoder.dim))
@@ -128,7 +129,7 @@ def main(data: Path, cache: Path) -> None:
 
     def of(text: str) -> np.ndarray:
         if text not in encoded:
-            encoded[text] = encoder.encode_texts([text])[0]
+            encoded[text] = encode_prompted(encoder, [text], calibration.prompts)[0]
         return encoded[text]
 
     asked = list(exclusions(sets))

@@ -10,7 +10,7 @@ of a curve fitted without the set it is told of. docs/scores.md holds them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,11 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import Embeddings, EncoderError, load_encoder, normalize
-from search import PHRASES, Curve, discriminant, nonsense, of_bank, of_library, sentence_share
+from search import (
+    PHRASES,
+    Curve,
+    Scene,
+    discriminant,
+    encode_prompted,
+    nonsense,
+    of_bank,
+    of_library,
+    sentence_share,
+)
 from training.builtin.collection import class_names, read_lines, read_set
 from training.builtin.questions import (
     DESCRIBED,
     LABELLED,
+    PROMPTS,
     Collection,
     Questions,
     collect,
@@ -36,9 +47,15 @@ from training.judging.metrics import Floats
 
 _SHOWN, _OTHERS = 20, 5
 """Best hits of a question that a curve of hits learns from, and others drawn."""
-_WEIGHTS = {"flowers labels": 0.3, "pacs labels": 0.3, "flickr8k/dev words": 0.5, "coco/dev words": 0.5}
-"""What counts less than the others: sets of a few classes, most of them learned by the encoder; and words,
-because captions leave out much of what a picture shows, and then what is right counts as wrong."""
+_WEIGHTS = {"flowers labels": 0.3, "pacs labels": 0.3}
+"""What counts less than the others: sets of a few classes, most of them learned by the encoder."""
+_IN_WORDS = {
+    "_any": ("score", "long", "score_long", "scene", "common"),
+    "": ("score", "long", "score_long", "scene", "score_scene"),
+}
+"""Features of questions in words, of the best hit and of a hit."""
+_PARTING = (30.0, 3.9)
+"""Slope and offset of a library's share of scenes: sets of things lie below -0.13, photos above it."""
 BINS = 15
 
 
@@ -71,13 +88,16 @@ def calibrate(data: Path, cache: Path, out: Path, report: Callable[[str], None])
         pictures += list(of_pictures(known))
     bank = encoder.encode_texts(PHRASES)
     scene = _scene(encoder.encode_texts(_descriptions(data)), encoder.encode_texts(class_names(data)[:1203]))
+    middles = {known.name: known.images.mean(0) for known in sets}
     curves: dict[str, Curve] = {}
-    for name, asked, judged, features in (
-        ("text", texts, [*texts, *strict], ("score", "long", "score_long", "scene")),
-        ("image", pictures, pictures, ("score",)),
+    for name, asked, judged, by_suffix in (
+        ("text", texts, [*texts, *strict], _IN_WORDS),
+        ("image", pictures, pictures, {"_any": ("score",), "": ("score",)}),
     ):
-        for suffix in ("_any", ""):
-            fitted = [Table.of(questions, scene, best=bool(suffix)) for questions in judged]
+        for suffix, features in by_suffix.items():
+            fitted = [
+                Table.of(q, scene, best=bool(suffix), pictures=_pictures(middles, q.base)) for q in judged
+            ]
             report(f"{name}{suffix}")
             curves[name + suffix] = _fit(fitted[: len(asked)], features)
             _tell(fitted, len(asked), features, report)
@@ -86,7 +106,10 @@ def calibrate(data: Path, cache: Path, out: Path, report: Callable[[str], None])
             fitted = [Table.of(q, scene, best=bool(suffix), unit=unit, bank=bank) for q in texts]
             report(f"other encoders, {unit}: text{suffix} {_fit(fitted, ('score',))}")
             _tell(fitted, len(fitted), ("score",), report)
-    sense = discriminant(encoder.encode_texts(_meant(data, sets)), encoder.encode_texts(nonsense(720)))
+    sense = discriminant(
+        encode_prompted(encoder, _meant(data, sets), PROMPTS),
+        encode_prompted(encoder, nonsense(720), PROMPTS),
+    )
     record = {
         "format": 1,
         "fingerprint": encoder.fingerprint,
@@ -95,7 +118,9 @@ def calibrate(data: Path, cache: Path, out: Path, report: Callable[[str], None])
         },
         "sense": sense
         and {"slope": round(sense[1], 4), "offset": round(sense[2], 4), "direction": _short(sense[0])},
-        "scene": _short(scene),
+        "scene": {"slope": scene.slope, "offset": scene.offset, "direction": _short(scene.direction)},
+        "pictures": _short(_pictures(middles)),
+        "prompts": PROMPTS,
     }
     (out / "calibration.json").write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -118,16 +143,22 @@ class Table:
     def of(
         cls,
         questions: Questions,
-        scene: Embeddings,
+        scene: Scene,
         *,
         best: bool,
         unit: str = "",
         bank: Embeddings | None = None,
+        pictures: Embeddings | None = None,
     ) -> Table:
-        """Return the table of best hits (`best`), or of the first hits and a few others."""
+        """Return the table of best hits (`best`), or of the first hits and a few others.
+
+        Args:
+            unit: `of_bank` or `of_library`, what scores are put in; a cosine without.
+            pictures: the mean of pictures of other sets.
+        """
         scores = (questions.queries @ questions.library.T).astype(np.float64)
         long = np.array([sentence_share(text) for text in questions.words] or [0.0] * len(scores))
-        scenic = float((questions.library @ scene).mean())
+        scenic = scene.share(questions.library)
         if best:
             chosen, right = scores.argmax(1)[:, None], questions.answered[:, None].astype(np.float32)
         else:
@@ -145,12 +176,15 @@ class Table:
         centre, spread = np.array(units).T[:, :, None]
         score = (np.take_along_axis(scores, chosen, 1) - centre) / spread
         known = np.isfinite(right)
+        common = (questions.queries @ pictures if pictures is not None else np.zeros(len(scores)))[:, None]
         spread_long = np.broadcast_to(long[:, None], score.shape)
         columns = {
             "score": score,
             "long": spread_long,
             "score_long": score * spread_long,
             "scene": scenic * (1 - spread_long),
+            "score_scene": score * scenic * (1 - spread_long),
+            "common": common * (1 - spread_long),
         }
         return cls(questions, {key: v[known] for key, v in columns.items()}, right[known] > 0.5)
 
@@ -242,10 +276,15 @@ def _meant(data: Path, sets: Sequence[Collection]) -> list[str]:
     return [*_descriptions(data), *names, *(f"a photo of a {name}" for name in names[::2]), *chinese]
 
 
-def _scene(sentences: Embeddings, names: Embeddings) -> Embeddings:
-    """Return the (dim,) unit direction from pictures of one thing to pictures of scenes."""
-    direction: Embeddings = normalize((sentences.mean(0) - names.mean(0))[None])[0]
-    return direction
+def _scene(sentences: Embeddings, names: Embeddings) -> Scene:
+    """Return the direction from pictures of one thing to pictures of scenes, and where the two part."""
+    return Scene(normalize((sentences.mean(0) - names.mean(0))[None])[0], *_PARTING)
+
+
+def _pictures(middles: Mapping[str, Embeddings], without: str = "") -> Embeddings:
+    """Return (dim,), what pictures have in common: the mean of the sets' means, all but one of them."""
+    found: Embeddings = np.mean([row for name, row in middles.items() if name != without], axis=0)
+    return found
 
 
 def _short(vector: Embeddings) -> list[float]:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import Embeddings, Encoder
+from search import encode_prompted
 from training.builtin.collection import class_names, read_set
 from training.builtin.teacher import teacher_embeddings
 from training.sets.datasets import decoded
@@ -32,6 +33,17 @@ Truth = npt.NDArray[np.float32]
 
 LABELLED = ("caltech101/dev", "imagenet_samples", "pacs", "flowers")
 DESCRIBED = ("flickr8k/dev", "coco/dev")
+PROMPTS = (
+    "{}",
+    "a {}",
+    "the {}",
+    "a photo of {}",
+    "{} in a picture",
+    "a picture of a {}",
+    "a close-up of {}",
+    "people and {}",
+)
+"""Phrases that a name is put into; the last ones stand for photos in which it is not alone."""
 FORMS = ("{}", "a {}", "a photo of a {}")
 _ROUNDS = {"caltech101/dev": 8, "imagenet_samples": 3, "pacs": 10, "flowers": 6}
 _SAME, _OTHER = 0.65, 0.5
@@ -145,7 +157,7 @@ def of_labels(encoder: Encoder, pictures: Collection, seed: int = 1) -> Iterator
             FORMS[(number + turn) % len(FORMS)].format(label) for number, label in enumerate(classes)
         )
         truth = (classes[:, None] == pictures.labels[kept][None]).astype(np.float32)
-        library, queries = pictures.images[kept], encoder.encode_texts(words)
+        library, queries = pictures.images[kept], encode_prompted(encoder, words, PROMPTS)
         yield Questions(
             f"{pictures.name} labels", pictures.name, library, queries, words, truth, truth.max(1) > 0
         )
@@ -169,7 +181,7 @@ def of_words(encoder: Encoder, data: Path, pictures: Collection, seed: int = 1) 
             f"{pictures.name} words",
             pictures.name,
             pictures.images[kept],
-            encoder.encode_texts(words),
+            encode_prompted(encoder, words, PROMPTS),
             words,
             truth[chosen],
             (truth[chosen] == 1).any(1),
