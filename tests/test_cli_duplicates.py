@@ -12,10 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Pixseek
+from tests.conftest import Inside, Pixseek
 from tests.scenes import save, scene
 
 ROOT_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root writes where nobody may")
+
+
+@pytest.fixture
+def pixseek(inside_new: Inside) -> Pixseek:
+    """pixseek in this process; `start` makes one of its own, to be killed."""
+    return inside_new
 
 
 @pytest.fixture
