@@ -79,18 +79,11 @@ class Previewer:
         if self.protocol == "off":
             return b""
         try:
-            from search import load_picture
+            from search import crop_picture, load_picture
 
             image = load_picture(path, min_side=self.rows * _CELL[1]).image.convert("RGB")
             if region:
-                left, top, width, height = region
-                box = (
-                    left * image.width,
-                    top * image.height,
-                    (left + width) * image.width,
-                    (top + height) * image.height,
-                )
-                image = image.crop(box)
+                image = crop_picture(image, region)
             columns, rows = self._cells(image)
             return _DRAW[self.protocol](image, columns, rows)
         except Exception:  # a thumbnail is an extra: a vanished or broken file must not end the answer

@@ -2,7 +2,7 @@
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
-The truth: tables, words, migrations, records, functions, database, catalog, ledger, lock, memory. The cache:
+The truth: tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The cache:
 vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
 (`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
 """
@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from indexer.copies import Copies, FileChanges, FileCopy, forget_verdicts
+    from indexer.copies import Copies, FileChanges, FileCopy
     from indexer.errors import (
         IndexDamagedError,
         IndexingError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from indexer.formats import IMAGE_SUFFIXES
     from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
-    from indexer.memory import remove_concept, save_concept, save_verdicts
+    from indexer.memory import forget_verdicts, remove_concept, save_concept, save_verdicts
     from indexer.metadata import Metadata, read_blocks
     from indexer.pipeline import index_folders
     from indexer.pixels import to_rgb
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from indexer.upkeep import CheckReport, Problem, PruneReport, backup, check, prune, repair
 
 _HOMES = {
-    "copies": ("Copies", "FileChanges", "FileCopy", "forget_verdicts"),
+    "copies": ("Copies", "FileChanges", "FileCopy"),
     "errors": (
         "IndexDamagedError", "IndexLockedError", "IndexMissingError", "IndexNewerError", "IndexStorageError",
         "IndexingError",
@@ -74,7 +74,7 @@ _HOMES = {
     "formats": ("IMAGE_SUFFIXES",),
     "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
-    "memory": ("remove_concept", "save_concept", "save_verdicts"),
+    "memory": ("forget_verdicts", "remove_concept", "save_concept", "save_verdicts"),
     "metadata": ("Metadata", "read_blocks"),
     "pipeline": ("index_folders",),
     "pixels": ("to_rgb",),

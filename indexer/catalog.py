@@ -122,7 +122,7 @@ class Catalog:
         query = select(t.file).where(t.file.c.status.in_(("failed", "partial"))).order_by(t.file.c.path)
         with storage_errors(self.folder), self.engine.connect() as connection:
             for row in connection.execute(query):
-                if self._intact("file", row):
+                if self.intact("file", row):
                     yield Failure(row.path, row.reason or "unknown", row.status == "partial")
 
     # -- vectors
@@ -187,7 +187,7 @@ class Catalog:
         """Return {frame id: (dim,) float32 unit embedding}."""
         found: dict[int, npt.NDArray[np.float32]] = {}
         with storage_errors(self.folder), self.engine.connect() as connection:
-            for part in _parts(frame_ids):
+            for part in parts(frame_ids):
                 query = select(t.embedding).where(
                     t.embedding.c.frame_id.in_(part), t.embedding.c.space_id == space.id
                 )
@@ -200,7 +200,7 @@ class Catalog:
         """Return, for each frame, a record per file that shows it, by path. Damaged rows are left out."""
         found: dict[int, list[FrameRecord]] = {}
         with storage_errors(self.folder), self.engine.connect() as connection:
-            for part in _parts(frame_ids):
+            for part in parts(frame_ids):
                 frames = connection.execute(select(t.frame).where(t.frame.c.id.in_(part))).all()
                 wanted = list({row.content_id for row in frames})
                 contents = {
@@ -210,12 +210,12 @@ class Catalog:
                 files: dict[int, list[Row[Any]]] = {}
                 query = select(t.file).where(t.file.c.content_id.in_(wanted)).order_by(t.file.c.path)
                 for row in connection.execute(query):
-                    if self._intact("file", row):
+                    if self.intact("file", row):
                         files.setdefault(row.content_id, []).append(row)
                 for frame in frames:
                     content = contents.get(frame.content_id)
                     if content is None or not (
-                        self._intact("frame", frame) and self._intact("content", content)
+                        self.intact("frame", frame) and self.intact("content", content)
                     ):
                         continue
                     found[frame.id] = [
@@ -230,7 +230,7 @@ class Catalog:
         found: dict[bytes, KnownFile] = {}
         columns = "path, id, size_bytes, mtime_ns, ctime_ns, inode, dev, status, reason, content_id"
         with storage_errors(self.folder), self.engine.connect() as connection:
-            for part in _parts(paths):
+            for part in parts(paths):
                 # Plain SQL: this is the whole cost of a file that did not change.
                 query = f"SELECT {columns} FROM file WHERE path IN ({','.join('?' * len(part))})"
                 for path, *fields in connection.exec_driver_sql(query, tuple(part)):
@@ -253,7 +253,7 @@ class Catalog:
         )
         usable = embedded & exists().where(t.look.c.content_id == t.content.c.id) if with_look else embedded
         with storage_errors(self.folder), self.engine.connect() as connection:
-            for part in _parts(list(set(sizes))):
+            for part in parts(list(set(sizes))):
                 query = select(t.content.c.size_bytes, t.content.c.hash).where(
                     t.content.c.size_bytes.in_(part), usable
                 )
@@ -288,7 +288,8 @@ class Catalog:
                 return
             after = rows[-1].path
 
-    def _intact(self, table: str, row: Row[Any]) -> bool:
+    def intact(self, table: str, row: Row[Any]) -> bool:
+        """Return whether a row still has the checksum it was written with; one that has not is counted."""
         intact = row_is_intact(table, row)
         self.bad_rows += not intact
         return intact
@@ -312,6 +313,7 @@ def _frame_record(frame: Row[Any], content: Row[Any], row: Row[Any]) -> FrameRec
     )  # fmt: skip
 
 
-def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the items in order, as many at a time as one IN list takes."""
     for start in range(0, len(items), _CHUNK):
         yield items[start : start + _CHUNK]

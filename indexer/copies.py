@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import numpy.typing as npt
 from sqlalchemy import Row, and_, exists, func, select
 
 from indexer import tables as t
-from indexer.catalog import Catalog, row_is_intact
+from indexer.catalog import Catalog, parts
 from indexer.errors import storage_errors
 from indexer.ledger import FileUpdate, Ledger
 from indexer.lock import WriterLock
 from indexer.outcomes import FileStat
 from indexer.records import Look, Space
 
-_CHUNK = 500
 _AT_ONCE = 20_000
 _UNSIGNED = (1 << 64) - 1
 _WHOLE = and_(t.frame.c.x.is_(None), t.frame.c.timestamp_ms.is_(None))
@@ -102,7 +101,7 @@ class Copies:
         """Return {content id: the files that have it, by path}; damaged rows are left out."""
         found: dict[int, list[FileCopy]] = {}
         with storage_errors(self._catalog.folder), self._catalog.engine.connect() as connection:
-            for part in _parts(list(content_ids)):
+            for part in parts(list(content_ids)):
                 contents = _sound(self._catalog, "content", connection.execute(
                     select(t.content).where(t.content.c.id.in_(part))
                 ))  # fmt: skip
@@ -150,7 +149,7 @@ class Copies:
             .order_by(t.frame.c.position.desc())
         )
         with storage_errors(self._catalog.folder), self._catalog.engine.connect() as connection:
-            for part in _parts(sorted(content_ids)):
+            for part in parts(sorted(content_ids)):
                 for content_id, vector in connection.execute(query.where(t.frame.c.content_id.in_(part))):
                     if len(vector) == 2 * self._space.dim:
                         found[content_id] = vector
@@ -171,7 +170,7 @@ class Copies:
             return found
         joined = t.frame.join(t.look, t.look.c.content_id == t.frame.c.content_id)
         with storage_errors(self._catalog.folder), self._catalog.engine.connect() as connection:
-            for part in _parts(list(frame_ids)):
+            for part in parts(list(frame_ids)):
                 query = select(t.look, t.frame.c.id).select_from(joined).where(t.frame.c.id.in_(part))
                 for row in connection.execute(query):
                     found[row.id] = Look(row.phash & _UNSIGNED, row.sharpness)
@@ -181,7 +180,7 @@ class Copies:
         """Return {content hash: content id} of those the catalog has."""
         found: dict[bytes, int] = {}
         with storage_errors(self._catalog.folder), self._catalog.engine.connect() as connection:
-            for part in _parts(list(hashes)):
+            for part in parts(list(hashes)):
                 query = select(t.content.c.hash, t.content.c.id).where(t.content.c.hash.in_(part))
                 for content_hash, number in connection.execute(query):
                     found[content_hash] = number
@@ -252,32 +251,5 @@ class FileChanges:
             self._lock.close()
 
 
-def forget_verdicts(folder: Path, pairs: Iterable[tuple[bytes, bytes]]) -> int:
-    """Remove decisions about pairs of content hashes, in either order, and return how many there were."""
-    Catalog.open(folder).close()
-    lock = WriterLock(folder)
-    removed = 0
-    try:
-        with (
-            Ledger.open_or_create(folder) as ledger,
-            storage_errors(folder),
-            ledger.engine.begin() as connection,
-        ):
-            for one, two in pairs:
-                same = (t.verdict.c.first == min(one, two)) & (t.verdict.c.second == max(one, two))
-                removed += connection.execute(t.verdict.delete().where(same)).rowcount
-    finally:
-        lock.close()
-    return removed
-
-
 def _sound(catalog: Catalog, table: str, rows: Iterable[Row[Any]]) -> list[Row[Any]]:
-    all_rows = list(rows)
-    good = [row for row in all_rows if row_is_intact(table, row)]
-    catalog.bad_rows += len(all_rows) - len(good)
-    return good
-
-
-def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
+    return [row for row in rows if catalog.intact(table, row)]

@@ -1,13 +1,14 @@
 """The writer's half of the catalog: creation, batches, sweeping. One transaction per call.
 
-Only a process that holds `indexer.lock.WriterLock` may make a Ledger.
+Only a process that holds `indexer.lock.WriterLock` may make a Ledger; `writing` sees to both.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from indexer import tables as t
 from indexer import words
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, parts
 from indexer.database import CATALOG_NAME, check_version, verify_header, writing_engine
 from indexer.errors import IndexMissingError, storage_errors
 from indexer.images import Region
+from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.migrations import migrate
 from indexer.records import Look, SnapshotRecord, Space
@@ -190,10 +192,10 @@ class Ledger(Catalog):
         known: dict[bytes, int] = {}
         hashes = {update.content_hash for update in files if update.content_hash} - new_ids.keys()
         content_ids = dict(new_ids)
-        for part in _chunks(list(by_path)):
+        for part in parts(list(by_path)):
             for row in connection.execute(select(t.file.c.path, t.file.c.id).where(t.file.c.path.in_(part))):
                 known[row.path] = row.id
-        for part in _chunks(list(hashes)):
+        for part in parts(list(hashes)):
             for row in connection.execute(
                 select(t.content.c.hash, t.content.c.id).where(t.content.c.hash.in_(part))
             ):
@@ -223,7 +225,7 @@ class Ledger(Catalog):
     def remove_files(self, ids: Iterable[int]) -> None:
         """Forget paths. Their embeddings stay until `prune`: a file that comes back costs no encoding."""
         with storage_errors(self.folder), self.engine.begin() as connection:
-            for part in _chunks(list(ids)):
+            for part in parts(list(ids)):
                 connection.execute(delete(t.file).where(t.file.c.id.in_(part)))
                 words.remove_files(connection, part)
 
@@ -254,6 +256,22 @@ def _content_row(row_id: int, content: NewContent) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[Ledger]:
+    """Hold the writer's lock and yield the ledger of an index that is there.
+
+    Raises:
+        IndexMissingError, IndexLockedError, IndexDamagedError, IndexNewerError, IndexStorageError.
+    """
+    Catalog.open(folder).close()  # a folder without an index is not made one
+    lock = WriterLock(folder)
+    try:
+        with Ledger.open_or_create(folder) as ledger:
+            yield ledger
+    finally:
+        lock.close()
+
+
 def _look_row(content_id: int, look: Look) -> dict[str, Any]:
     return {"content_id": content_id, "phash": t.signed(look.phash), "sharpness": float(look.sharpness)}
 
@@ -266,10 +284,6 @@ def next_id(connection: Connection, table: Table) -> int:
     """Return an id that was never given out. AUTOINCREMENT keeps the highest in sqlite_sequence."""
     query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
     return int(connection.execute(query, {"name": table.name}).scalar() or 0) + 1
-
-
-def _chunks(items: list[Any], size: int = 500) -> Iterable[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 # -- files and file systems

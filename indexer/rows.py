@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,13 +13,12 @@ from sqlalchemy import func, select, text
 
 from indexer import tables as t
 from indexer import words as text_tables
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, parts
 from indexer.errors import IndexDamagedError, storage_errors
 from indexer.records import Space, WordHit
 from indexer.selection import Ids, Selection, read_pairs
 
 Order: TypeAlias = Literal["taken", "name", "size"]
-_CHUNK = 500
 Written: TypeAlias = tuple[int, float, bool]
 """A content id, what its words are worth, and whether it has all of them."""
 MOST_WORD_ROWS = 20_000
@@ -79,7 +78,7 @@ def whole_frames(catalog: Catalog, file_ids: Sequence[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
         # SQLite takes no number of more than 64 bits; no picture has one.
-        for part in _parts([file_id for file_id in file_ids if abs(file_id) < 1 << 63]):
+        for part in parts([file_id for file_id in file_ids if abs(file_id) < 1 << 63]):
             query = (
                 select(t.file.c.id, t.frame.c.id)
                 .join(t.frame, t.frame.c.content_id == t.file.c.content_id)
@@ -118,7 +117,7 @@ def word_hits(catalog: Catalog, written: Sequence[Written]) -> list[WordHit]:
     """Return a hit by its first frame for each content that has one, in their order."""
     frames: dict[int, int] = {}
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        for part in _parts([content_id for content_id, _, _ in written]):
+        for part in parts([content_id for content_id, _, _ in written]):
             query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
             for content_id, frame_id in connection.execute(query.order_by(t.frame.c.position)):
                 frames.setdefault(content_id, frame_id)
@@ -157,8 +156,3 @@ def listed_files(catalog: Catalog, among: Selection, k: int, sort: Order) -> lis
 def _listed(ids: Ids) -> str:
     """Return ids as one parameter for json_each: there may be a million."""
     return json.dumps(ids.tolist())
-
-
-def _parts(items: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]

@@ -18,7 +18,7 @@ from indexer import words
 from indexer.catalog import Catalog, row_is_intact
 from indexer.database import CATALOG_NAME, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
-from indexer.ledger import Ledger, publish_file
+from indexer.ledger import Ledger, publish_file, writing
 from indexer.lock import WriterLock
 from indexer.records import RepairReport
 from indexer.salvage import salvage
@@ -265,23 +265,18 @@ def prune(folder: Path, *, apply: bool = False) -> PruneReport:
     if not apply:
         with Catalog.open(folder) as catalog:
             return _count_orphans(catalog, False)
-    Catalog.open(folder).close()
-    lock = WriterLock(folder)
-    try:
-        with Ledger.open_or_create(folder) as ledger:
-            report = _count_orphans(ledger, True)
-            orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
-            with storage_errors(folder), ledger.engine.begin() as connection:
-                connection.execute(delete(t.content).where(orphan))
-                words.remove_orphans(connection)
-            space = ledger.space()
-            if space is not None and report.embeddings:
-                vector_files.publish(ledger, space)
-            with storage_errors(folder), ledger.engine.connect() as connection:
-                connection.connection.dbapi_connection.execute("VACUUM")
-        return report
-    finally:
-        lock.close()
+    with writing(folder) as ledger:
+        report = _count_orphans(ledger, True)
+        orphan = ~exists().where(t.file.c.content_id == t.content.c.id)
+        with storage_errors(folder), ledger.engine.begin() as connection:
+            connection.execute(delete(t.content).where(orphan))
+            words.remove_orphans(connection)
+        space = ledger.space()
+        if space is not None and report.embeddings:
+            vector_files.publish(ledger, space)
+        with storage_errors(folder), ledger.engine.connect() as connection:
+            connection.connection.dbapi_connection.execute("VACUUM")  # type: ignore[union-attr]
+    return report
 
 
 def _count_orphans(catalog: Catalog, applied: bool) -> PruneReport:

@@ -22,11 +22,16 @@ Load: TypeAlias = Callable[[Picture, int], QueryPicture]
 """From a term's picture and the pixels its short side needs to the picture itself."""
 
 
-class Examples(Protocol):
+class Embedded(Protocol):
+    """The part of `indexer.Index` that has the embeddings of frames."""
+
+    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
+
+
+class Examples(Embedded, Protocol):
     """The part of `indexer.Index` that knows pictures and concepts by name."""
 
     def whole_frames(self, file_ids: Sequence[int]) -> dict[int, int]: ...
-    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
     def concept(self, name: str) -> Any | None: ...
     def concepts(self) -> Sequence[Any]: ...
 
@@ -116,6 +121,16 @@ def embeddings_of(file_ids: Sequence[int], index: Examples, dim: int) -> Embeddi
                 f"no picture with id {file_id} in the index; pixseek search ... --json shows ids"
             )
     return np.stack([vectors[frames[file_id]] for file_id in file_ids])
+
+
+def rows_of(frame_ids: Sequence[int], index: Embedded, dim: int) -> Embedding:
+    """Return (n, dim) in the order of the frames; zeros where a row is damaged or missing."""
+    vectors = index.vectors_of(frame_ids)
+    rows = np.zeros((len(frame_ids), dim), np.float32)
+    for place, frame_id in enumerate(frame_ids):
+        if frame_id in vectors:
+            rows[place] = vectors[frame_id]
+    return rows
 
 
 def checked(rows: npt.ArrayLike, encoder: Encoder, count: int) -> Embedding:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from search.aims import Aim, Embedding, Examples
-from search.calibration import NOTHING, Calibration, auto_cut
+from search.aims import Aim, Embedded, Embedding, rows_of
+from search.calibration import Calibration, auto_cut
 from search.narrowing import Found
 from search.query import Query
 from search.ranking import Question
@@ -39,7 +39,7 @@ class Judge:
         self,
         question: Question,
         wanted: Sequence[Aim],
-        index: Examples,
+        index: Embedded,
         calibration: Calibration,
         sample: Embedding,
         files: int,
@@ -71,11 +71,8 @@ class Judge:
         return [replace(one, probability=_even(p)) for one, p in zip(found, likely, strict=True)]
 
     def _of_parts(self, found: Sequence[Found]) -> Floats:
-        vectors = self._index.vectors_of(sorted({one.record.frame_id for one in found}))
-        nothing = np.zeros(len(self._parts[0].vector), np.float32)
-        rows = np.stack([vectors.get(one.record.frame_id, nothing) for one in found] or [nothing])[
-            : len(found)
-        ]
+        frames = [one.record.frame_id for one in found]
+        rows = rows_of(frames, self._index, len(self._parts[0].vector))
         log = np.zeros(len(found))
         total = sum(aim.weight for aim in self._parts)
         for aim, null in zip(self._parts, self._nulls, strict=True):
@@ -112,11 +109,6 @@ def probable(found: Sequence[Found], query: Query, *, nothing: bool) -> list[Fou
         stays = {one.record.file_id for one in order[: auto_cut([one.probability or 0.0 for one in order])]}
         kept = [one for one in kept if one.record.file_id in stays]
     return kept
-
-
-def is_nothing(best: float) -> bool:
-    """Return whether a library where something matches with this probability probably holds nothing."""
-    return best < NOTHING
 
 
 def _even(probability: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search.aims import Aim, Embedding, Examples
+from search.aims import Aim, Embedded, Embedding, Examples, rows_of
 from search.calibration import Calibration
 from search.query import Grouping
 
@@ -38,12 +38,13 @@ class Found:
     probability: float | None = None
 
 
-class Looks(Protocol):
+class Looks(Embedded, Protocol):
     """The part of `indexer.Index` that knows what pictures look like."""
 
     @property
     def copies(self) -> Any: ...
-    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
+    @property
+    def space(self) -> Any: ...
 
 
 class Doorman:
@@ -114,11 +115,8 @@ def labels_of(found: Sequence[Found], by: Grouping | None, index: Looks) -> list
     from search.duplicates.grouping import group_hits
 
     records = [one.record for one in found[:_COMPARED]]
-    vectors = index.vectors_of([record.frame_id for record in records])
-    if not vectors:
-        return [one.record.file_id for one in found]
-    nothing = np.zeros_like(next(iter(vectors.values())))
-    embeddings = np.stack([vectors.get(record.frame_id, nothing) for record in records])
-    looks = index.copies.looks_of([record.frame_id for record in records])
+    frames = [record.frame_id for record in records]
+    looks = index.copies.looks_of(frames)
+    embeddings = rows_of(frames, index, index.space.dim)
     near = group_hits(records, embeddings, looks, by).tolist()
     return [*near, *(-1 - place for place in range(len(found) - len(near)))]

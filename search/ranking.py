@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from search.aims import Aim, Embedding
+from search.aims import Aim, Embedded, Embedding, rows_of
 from search.fusion import Ints, Parts, fuse_late, fuse_words
 from search.query import Fusion
 
@@ -22,11 +22,10 @@ Words: TypeAlias = Mapping[int, tuple[float, bool]]
 _WORD_HITS = 1000
 
 
-class Library(Protocol):
+class Library(Embedded, Protocol):
     """The part of `indexer.Index` that ranks."""
 
     def nearest(self, query: Embedding, k: int, among: Selection | None = None) -> Sequence[Neighbor]: ...
-    def vectors_of(self, frame_ids: Sequence[int]) -> dict[int, Embedding]: ...
     def matching_words(self, words: str, k: int, among: Selection | None = None) -> Sequence[Any]: ...
 
 
@@ -97,8 +96,10 @@ class Question:
             )
 
         dim = len(self.vector)
-        ids, keys = fuse_late(self.parts, nearest, lambda ids: _embeddings(index, ids, dim), count, words)
-        embeddings = _embeddings(index, ids[:count], dim)
+        ids, keys = fuse_late(
+            self.parts, nearest, lambda ids: rows_of(ids.tolist(), index, dim), count, words
+        )
+        embeddings = rows_of(ids[:count].tolist(), index, dim)
         return self._ranked(ids[:count], keys[:count], embeddings, words), len(ids) < count
 
     def _hybrid(
@@ -106,12 +107,11 @@ class Question:
     ) -> tuple[list[Ranked], bool]:
         near = index.nearest(self.vector, count, among)
         ids = np.array(sorted({one.frame_id for one in near} | words.keys()), np.int64)
-        embeddings = _embeddings(index, ids, len(self.vector))
-        early = self.parts.early(embeddings)
-        bm25, complete = np.array(
-            [words.get(number, (0.0, False)) for number in ids.tolist()] or [(0.0, False)]
-        ).T
-        keys = fuse_words(early, bm25[: len(ids)], complete[: len(ids)].astype(bool))
+        embeddings = rows_of(ids.tolist(), index, len(self.vector))
+        written = [words.get(number, (0.0, False)) for number in ids.tolist()]
+        bm25 = np.array([score for score, _ in written])
+        complete = np.array([every for _, every in written], bool)
+        keys = fuse_words(self.parts.early(embeddings), bm25, complete)
         ranked = self._ranked(ids, keys, embeddings, words)
         ranked.sort(key=lambda one: (-one.key, one.frame_id))
         return (ranked, True) if len(near) < count else (ranked[:count], False)
@@ -124,13 +124,6 @@ class Question:
             Ranked(number, _even(key), _even(score), words.get(number, (0.0, False))[1])
             for number, key, score in zip(ids.tolist(), keys, scores, strict=True)
         ]
-
-
-def _embeddings(index: Library, ids: Ints, dim: int) -> Embedding:
-    """Return (n, dim) in the order of ids; a row of zeros where the catalog's is damaged or missing."""
-    vectors = index.vectors_of(ids.tolist())
-    nothing = np.zeros(dim, np.float32)
-    return np.stack([vectors.get(number, nothing) for number in ids.tolist()] or [nothing])[: len(ids)]
 
 
 def _even(number: float) -> float:

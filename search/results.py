@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 from encoders import UsageError
-from search.query import Query, load_picture
+from search.query import Query, crop_picture, load_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -129,9 +129,7 @@ def thumbnail(path: bytes, side: int, region: tuple[float, float, float, float] 
         raise UsageError(f"a thumbnail of {side} pixels cannot be drawn; give 1 or more")
     image = load_picture(path, min_side=side).image.convert("RGB")
     if region:
-        x, y, width, height = region
-        box = (x * image.width, y * image.height, (x + width) * image.width, (y + height) * image.height)
-        image = image.crop(tuple(round(edge) for edge in box))  # type: ignore[arg-type]
+        image = crop_picture(image, region)
     image.thumbnail((side, side))
     return image
 

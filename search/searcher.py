@@ -10,10 +10,10 @@ import numpy as np
 
 from encoders import EncoderMismatchError, UsageError
 from search.aims import Aim, Embedding, Examples, Load, aims_of, each_once, embeddings_of
-from search.calibration import Calibration
+from search.calibration import NOTHING, Calibration
 from search.feedback import feedback_parts
 from search.fusion import join_texts, mmr
-from search.judging import DOUBTFUL, Judge, is_nothing, probable
+from search.judging import DOUBTFUL, Judge, probable
 from search.narrowing import Doorman, Found, Looks, grouped, labels_of
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
@@ -172,7 +172,7 @@ class Searcher:
             ]
             admitted = judge.probabilities(doorman.admit(found))
             best = judge.anything(admitted)
-            kept = probable(admitted, query, nothing=may_be_nothing and is_nothing(best))
+            kept = probable(admitted, query, nothing=may_be_nothing and best < NOTHING)
             groups = grouped(kept, labels_of(kept, query.group, self._index))
             if exhausted or _runs_dry(admitted, kept):
                 break
