@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.benchmarks.suite.settings import HOME
 
 RCLIP = ("rclip==3.3.0",)
-PEERS = ("numpy", "psutil", "matplotlib", "usearch", "hnswlib", "sqlite-vec", "lancedb", "faiss-cpu")
+PEERS = ("numpy", "psutil", "matplotlib", "usearch", "hnswlib", "sqlite-vec", "apsw", "lancedb", "faiss-cpu")
 
 
 def python_of(name: str) -> Path:

@@ -26,7 +26,8 @@ _FILL = Path(__file__).parent / "peers" / "fill_rclip.py"
 
 
 def make(sizes: Sizes, rows: int) -> Path:
-    """Return the index of that many pictures, made where it is not there or another encoder's.
+    """Return the index of that many pictures, made where it is not there or of another
+    encoder or format.
 
     Raises:
         LookupError: it is too large to be made one by one here, and nothing says where one is.
@@ -36,9 +37,10 @@ def make(sizes: Sizes, rows: int) -> Path:
     folder = sizes.home / "libraries" / str(rows)
     stamp = folder / ".complete"
     from encoders.builtin import BuiltinEncoder
+    from tests.benchmarks.suite.storing import FORMAT
 
-    fingerprint = BuiltinEncoder().fingerprint
-    if stamp.exists() and stamp.read_text() == fingerprint:
+    made_by = f"{BuiltinEncoder().fingerprint} format {FORMAT}"
+    if stamp.exists() and stamp.read_text() == made_by:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     print(f"making an index of {rows:,} pictures in {folder}", flush=True)
@@ -55,7 +57,10 @@ def make(sizes: Sizes, rows: int) -> Path:
         )
     else:
         raise LookupError("no index of 10,000,000 pictures: BENCH_INDEX_10M=FOLDER names one")
-    stamp.write_text(fingerprint)
+    subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.suite.storing", "lists", folder], cwd=ROOT, check=True
+    )
+    stamp.write_text(made_by)
     return folder
 
 

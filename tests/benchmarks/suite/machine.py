@@ -86,10 +86,9 @@ def run(
         )
         code, wall, cpu, peak_kb = json.loads(told.stdout)
         if code not in accept:
-            last = err.read_text(errors="replace").strip().splitlines()[-5:]
-            raise RuntimeError(
-                f"{' '.join(map(str, command[:6]))} ... ended with {code}: " + " | ".join(last)
-            )
+            said = err.read_text(errors="replace").strip()
+            print(f"{' '.join(map(str, command))}: ended with {code}\n{said[-2000:]}", file=sys.stderr)
+            raise RuntimeError(f"ended with {code}: {said.splitlines()[-1] if said else 'said nothing'}")
         return Ran(wall, cpu, peak_kb / 1024, out.read_text(errors="replace"))
 
 

@@ -303,6 +303,9 @@ def _warm(store: Store) -> str:
             row.append(_shown(_of(rounds, name, "open_s"), "{:.2f}", ends=False))
             row.append(_shown(_of(rounds, name, "peak_mb"), "{:.0f}", ends=False))
             built = store.read(f"build-{count}-{name}") or store.read(f"snapshot-{count}") or {}
+            lists = store.read(f"lists-{count}") or {}
+            if name == "pixseek" and lists.get("said") == "made":
+                built = lists
             if name == "pixseek-exact" or "wall_s" not in built:
                 row.append("")
             else:
@@ -369,6 +372,8 @@ def _upkeep(store: Store) -> str:
     rows = []
     for count in _sizes_of(store, "open"):
         rounds, built = _rounds(store, f"open-{count}"), store.read(f"snapshot-{count}")
+        lists = store.read(f"lists-{count}")
+        lists = lists if lists and lists["said"] == "made" else None
         rows.append(
             (
                 f"{count:,}",
@@ -376,10 +381,12 @@ def _upkeep(store: Store) -> str:
                 _shown(_of(rounds, "pixseek", "peak_mb"), "{:.0f}", ends=False),
                 f"{built['wall_s']:.1f}" if built else "-",
                 f"{built['peak_mb']:,.0f}" if built else "-",
+                f"{lists['wall_s']:.1f}" if lists else "-",
+                f"{lists['peak_mb']:,.0f}" if lists else "-",
             )
         )
     if rows:
-        head = ("pictures", "`pixseek status`, s", "MB", "snapshot written, s", "MB")
+        head = ("pictures", "`pixseek status`, s", "MB", "snapshot written, s", "MB", "lists made, s", "MB")
         text.append("#### Opening an index, and writing its snapshot\n\n" + table(head, rows))
     return "### Upkeep\n\n" + "\n\n".join(text) if text else ""
 

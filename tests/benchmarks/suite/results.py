@@ -12,7 +12,7 @@ from typing import Any
 
 Round = dict[str, Any]
 _PREFIXES = {
-    "upkeep": ("reindex", "open", "snapshot"),
+    "upkeep": ("reindex", "open", "snapshot", "lists"),
     "warm": ("warm", "floor"),
     "warm10m": ("warm-10000000",),
 }

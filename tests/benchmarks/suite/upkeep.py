@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,7 +45,8 @@ def measure(sizes: Sizes, store: Store) -> None:
                 "pixseek": machine.pixseek("status", "--json", "--index", index).numbers()
             },
         )
-        written = store.once(f"snapshot-{rows}", lambda index=index: _snapshot(index))
+        written = store.once(f"snapshot-{rows}", lambda index=index: _written("snapshot", index))
+        store.once(f"lists-{rows}", lambda index=index: _written("lists", index))
         print(f"open {rows:,}: {len(opened)} rounds; snapshot {written['wall_s']:.1f} s", flush=True)
 
 
@@ -101,8 +103,8 @@ def _fill(folder: Path, index: Path) -> None:
     from indexer.lock import WriterLock
     from indexer.metadata import Metadata
     from indexer.records import Look
-    from indexer.vectors import publish
     from indexer.workers import FileStat
+    from tests.benchmarks.suite.storing import write_snapshot
 
     encoder, rng = BuiltinEncoder(), np.random.default_rng(0)
     index.mkdir(parents=True)
@@ -135,32 +137,18 @@ def _fill(folder: Path, index: Path) -> None:
                 )
                 files.append(FileUpdate(os.fsencode(path), stat, "ok", None, digest))
             ledger.commit(space, contents, files)
-        publish(ledger, space)
     lock.close()
+    write_snapshot(index)
 
 
-def _snapshot(index: Path) -> dict[str, float]:
+def _written(what: str, index: Path) -> dict[str, Any]:
+    """Return what it costs to write the snapshot, or the lists, of an index again."""
     ran = machine.run(
-        [sys.executable, "-m", __name__, "snapshot", str(index)], environ=machine.pixseek_environ()
+        [sys.executable, "-m", "tests.benchmarks.suite.storing", what, str(index)],
+        environ=machine.pixseek_environ(),
     )
-    return ran.numbers()
-
-
-def _write_snapshot(index: Path) -> None:
-    from indexer.ledger import Ledger
-    from indexer.lock import WriterLock
-    from indexer.vectors import publish
-
-    lock = WriterLock(index)
-    with Ledger.open_or_create(index) as ledger:
-        space = ledger.space()
-        assert space is not None
-        publish(ledger, space)
-    lock.close()
+    return {**ran.numbers(), "said": ran.stdout.strip()}
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "fill":
-        _fill(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        _write_snapshot(Path(sys.argv[2]))
+    _fill(Path(sys.argv[2]), Path(sys.argv[3]))

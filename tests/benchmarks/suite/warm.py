@@ -32,7 +32,7 @@ ENGINES = (
     "lancedb-ivf-pq",
     "lancedb-hnsw-sq",
 )
-PACKAGES = {"faiss-flat": "faiss-cpu", "usearch-f16": "usearch", "usearch-i8": "usearch"}
+_PACKAGES = {"faiss-flat": "faiss-cpu", "usearch-f16": "usearch", "usearch-i8": "usearch"}
 LEFT_OUT_10M = {
     "usearch-f16": "an hour or more to build on two cores, and 10 GB",
     "usearch-i8": "an hour or more to build on two cores",
@@ -64,7 +64,7 @@ def _measure(sizes: Sizes, store: Store, rows: int, found: dict[str, str], round
     usable, skipped = [], {}
     for engine in ENGINES:
         said = found.get(
-            PACKAGES.get(engine, engine.partition("-")[0] if "lancedb" in engine else engine), ""
+            _PACKAGES.get(engine, engine.partition("-")[0] if "lancedb" in engine else engine), ""
         )
         why = said if not said[:1].isdigit() else LEFT_OUT_10M.get(engine) if rows >= 10_000_000 else None
         if why is None:

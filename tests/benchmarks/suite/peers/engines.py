@@ -7,7 +7,6 @@ others one by one; OUT gets a JSON. HNSW is built with M = 16 and an expansion o
 
 import json
 import os
-import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -115,25 +114,28 @@ class SqliteVec:
         self.path = str(folder / "vectors.sqlite")
 
     def _connect(self):
+        import apsw  # many builds of Python leave loading extensions out of sqlite3
         import sqlite_vec
 
-        self.database = sqlite3.connect(self.path)
-        self.database.enable_load_extension(True)
-        sqlite_vec.load(self.database)
+        self.connection = apsw.Connection(self.path)
+        self.connection.enable_load_extension(True)
+        self.connection.load_extension(sqlite_vec.loadable_path())
+        self.database = self.connection.cursor()
 
     def build(self, vectors):
         self._connect()
-        self.database.execute("PRAGMA journal_mode=OFF")
+        self.database.execute("PRAGMA journal_mode=OFF").fetchall()
         self.database.execute(
             f"CREATE VIRTUAL TABLE v USING vec0(embedding float[{vectors.shape[1]}] distance_metric=cosine)"
         )
+        self.database.execute("BEGIN")
         for start in range(0, len(vectors), 50_000):
             block = vectors[start : start + 50_000].astype(np.float32)
             self.database.executemany(
                 "INSERT INTO v(rowid, embedding) VALUES (?, ?)",
                 ((start + place, row.tobytes()) for place, row in enumerate(block)),
             )
-        self.database.commit()
+        self.database.execute("COMMIT")
 
     def open(self):
         self._connect()
