@@ -3,7 +3,7 @@
 # make lint                   format check, lint, types
 # make bench                  pixseek beside its peers, into docs/benchmarks.md; half an hour, 16 GB in .bench/
 #   [QUICK=1]                 small sizes, some minutes, no page   [FRESH=1]  measure again what was measured
-#   [PARTS="cold warm"]       of: indexing cold warm upkeep builtin warm10m page   [PHOTOS=folder]
+#   [PARTS="cold warm"]       of: prepare indexing cold warm upkeep builtin warm10m page   [PHOTOS=folder]
 #
 # Paths below are relative, so that the checkout may lie in a folder with spaces in its name.
 SHELL := /bin/bash

@@ -65,15 +65,24 @@ def make(sizes: Sizes, rows: int) -> Path:
 
 
 def vectors(sizes: Sizes, rows: int) -> Path:
-    """Return a .npy of the library's embeddings, (n, dim) float16, beside it `-ids.npy` of their frames."""
+    """Return a .npy of the library's embeddings, (n, dim) float16, beside it `-ids.npy` of their frames.
+
+    When the library holds others than those kept, all that was made of them is thrown away.
+    """
     path = sizes.home / "vectors" / f"{rows}.npy"
-    if path.exists():
-        return path
     from indexer import Index
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Index.open(make(sizes, rows)) as index:
         assert index.space is not None
+        if path.exists():
+            frames, embeddings = next(index.embeddings())
+            kept = np.load(path, mmap_mode="r")
+            if kept.shape[0] == rows and np.array_equal(kept[: len(frames)], embeddings.astype(np.float16)):
+                return path
+            shutil.rmtree(sizes.home / "engines" / str(rows), ignore_errors=True)
+            for stale in path.parent.glob(f"{rows}[.-]*"):
+                stale.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         out = np.lib.format.open_memmap(partial, "w+", np.float16, (rows, index.space.dim))
         ids = np.empty(rows, np.int64)

@@ -115,6 +115,10 @@ class Store:
             self.write(key, {"rounds": done})
         return done
 
+    def drop(self, key: str) -> None:
+        """Forget one result."""
+        (self.folder / f"{key}.json").unlink(missing_ok=True)
+
     def forget(self, part: str) -> None:
         """Forget what a part measured; builds of peers stay."""
         for prefix in _PREFIXES.get(part, (part,)):

@@ -11,7 +11,7 @@ HOME = Path(os.environ.get("BENCH_HOME", ROOT / ".bench"))
 """Everything a run needs again: environments, pictures, indexes, results. Can be deleted at any time."""
 SHARED = ROOT.parent / "shared" / "data"
 """Real photos, where this checkout has them beside it."""
-PARTS = ("indexing", "cold", "warm", "upkeep", "builtin", "warm10m")
+PARTS = ("prepare", "indexing", "cold", "warm", "upkeep", "builtin", "warm10m")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def measure(sizes: Sizes, store: Store) -> None:
     weights.make()
     store.write("environment-rclip", {"found": environments.make("rclip", environments.RCLIP)})
     for files in sizes.files:
-        folder, index, data = _unchanged(sizes, files)
+        folder, index, data = unchanged(sizes, files)
         store.rounds(
             f"reindex-{files}",
             sizes.slow_rounds,
@@ -72,7 +72,7 @@ def _reindex(number: int, files: int, folder: Path, index: Path, data: Path) -> 
     return result
 
 
-def _unchanged(sizes: Sizes, files: int) -> tuple[Path, Path, Path]:
+def unchanged(sizes: Sizes, files: int) -> tuple[Path, Path, Path]:
     """Return (folder of that many small photos, pixseek's index of them, rclip's data folder)."""
     home = sizes.home / "unchanged" / str(files)
     folder, index, data = home / "photos", home / "index", home / "rclip"

@@ -32,42 +32,52 @@ ENGINES = (
     "lancedb-ivf-pq",
     "lancedb-hnsw-sq",
 )
-_PACKAGES = {"faiss-flat": "faiss-cpu", "usearch-f16": "usearch", "usearch-i8": "usearch"}
-LEFT_OUT_10M = {
-    "usearch-f16": "an hour or more to build on two cores, and 10 GB",
-    "usearch-i8": "an hour or more to build on two cores",
-    "hnswlib": "17 GB in memory, two hours to build on two cores",
-    "sqlite-vec": "reads 15 GB for each question",
-    "lancedb-hnsw-sq": "an hour or more to build on two cores",
+_PACKAGES = {
+    "faiss-flat": "faiss-cpu",
+    "usearch-f16": "usearch",
+    "usearch-i8": "usearch",
+    "lancedb-ivf-pq": "lancedb",
+    "lancedb-hnsw-sq": "lancedb",
 }
+_SHORT = "left out to keep the run short; see the size below"
+_LEFT_OUT = {
+    1_000_000: {"usearch-i8": _SHORT, "lancedb-hnsw-sq": _SHORT},
+    10_000_000: {
+        "usearch-f16": "an hour or more to build on two cores, and 10 GB",
+        "usearch-i8": _SHORT,
+        "hnswlib": "17 GB in memory, two hours to build on two cores",
+        "sqlite-vec": "reads 15 GB for each question",
+        "lancedb-hnsw-sq": _SHORT,
+    },
+}
+"""Engines that are not asked at a size, and why."""
 _SCRIPT = Path(__file__).parent / "peers" / "engines.py"
 
 
 def measure(sizes: Sizes, store: Store) -> None:
     """Measure every size but ten millions."""
-    found = environments.make("peers", environments.PEERS)
-    store.write("environment-peers", {"found": found})
+    store.write("environment-peers", {"found": environments.make("peers", environments.PEERS)})
     for rows in sizes.libraries:
-        _measure(sizes, store, rows, found, sizes.slow_rounds)
+        _measure(sizes, store, rows, sizes.slow_rounds)
 
 
 def measure_10m(sizes: Sizes, store: Store) -> None:
     """Measure ten millions, with those engines that are done in time."""
-    found = environments.make("peers", environments.PEERS)
-    store.write("environment-peers", {"found": found})
-    _measure(sizes, store, 10_000_000, found, 2)
+    store.write("environment-peers", {"found": environments.make("peers", environments.PEERS)})
+    _measure(sizes, store, 10_000_000, 2)
 
 
-def _measure(sizes: Sizes, store: Store, rows: int, found: dict[str, str], rounds: int) -> None:
-    index, vectors = libraries.make(sizes, rows), libraries.vectors(sizes, rows)
-    questions = libraries.questions(sizes, rows)
+def build(sizes: Sizes, store: Store, rows: int) -> tuple[list[str], dict[str, str]]:
+    """Return the engines that have an index of that many vectors, built if need be, and why not others."""
+    found = (store.read("environment-peers") or {}).get("found", {})
+    vectors = libraries.vectors(sizes, rows)
     usable, skipped = [], {}
     for engine in ENGINES:
-        said = found.get(
-            _PACKAGES.get(engine, engine.partition("-")[0] if "lancedb" in engine else engine), ""
-        )
-        why = said if not said[:1].isdigit() else LEFT_OUT_10M.get(engine) if rows >= 10_000_000 else None
+        said = found.get(_PACKAGES.get(engine, engine), "not installed")
+        why = said if not said[:1].isdigit() else _LEFT_OUT.get(rows, {}).get(engine)
         if why is None:
+            if not _folder(sizes, rows, engine).is_dir():
+                store.drop(f"build-{rows}-{engine}")
             built = store.once(
                 f"build-{rows}-{engine}",
                 lambda engine=engine: _build(sizes, rows, engine, vectors),
@@ -78,6 +88,13 @@ def _measure(sizes: Sizes, store: Store, rows: int, found: dict[str, str], round
             skipped[engine] = why
         else:
             usable.append(engine)
+    return usable, skipped
+
+
+def _measure(sizes: Sizes, store: Store, rows: int, rounds: int) -> None:
+    index, vectors = libraries.make(sizes, rows), libraries.vectors(sizes, rows)
+    questions = libraries.questions(sizes, rows)
+    usable, skipped = build(sizes, store, rows)
     store.write(f"warm-{rows}-skipped", skipped)
     block = np.load(vectors, mmap_mode="r")
     store.once(f"floor-{rows}", lambda: {"read_s": _floor(block), "bytes": block.nbytes}, lasting=True)
