@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks.suite import indexing, libraries, machine, page, pictures
+from tests.benchmarks.suite import figures, indexing, libraries, machine, page, pictures
 from tests.benchmarks.suite.results import Store, percentiles, ratios, spread
 from tests.benchmarks.suite.settings import QUICK
 
@@ -97,7 +97,7 @@ def test_tables_say_what_was_measured_and_what_failed(tmp_path: Path) -> None:
     assert "| 1,000,000 | 0.50 | 100 | 5.00 | 100 | 10.0 |" in text
     assert "| 10,000 | 0.50 | 100 | no memory | - | - |" in text
     assert "| ... times faster than rclip | >= 8 | 10.0 | yes |" in text
-    assert page.figures(QUICK, store)["lines"]["rclip -n, one process"] == [(1_000_000, 5.0)]
+    assert figures.figures(QUICK, store)["lines"]["rclip -n, one process"] == [(1_000_000, 5.0)]
 
 
 def test_the_true_nearest_are_those_of_one_large_product() -> None:

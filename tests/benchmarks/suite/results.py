@@ -56,6 +56,18 @@ def ratios(rounds: Sequence[Round], over: str, under: str, field: str) -> Spread
     return spread([a / b for a, b in pairs]) if pairs else None
 
 
+def spread_of(rounds: Sequence[Round], name: str, *fields: str) -> Spread | None:
+    """Return the spread over rounds of a competitor's number, found by the names that lead to it."""
+    found = []
+    for one in rounds:
+        value: Any = one
+        for field in (name, *fields):
+            value = value.get(field) if isinstance(value, dict) else None
+        if value is not None:
+            found.append(value)
+    return spread(found) if found else None
+
+
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """Return p50, p95 and p99 in ms (nearest rank), and questions a second one after the other."""
     ordered = sorted(seconds)
@@ -124,6 +136,17 @@ class Store:
         for prefix in _PREFIXES.get(part, (part,)):
             for path in self.folder.glob(f"{prefix}-*.json"):
                 path.unlink()
+
+    def rounds_of(self, key: str) -> list[Round]:
+        """Return the rounds kept under a key, whichever code they were measured with."""
+        kept = self.read(key)
+        return kept["rounds"] if kept else []
+
+    def sizes_of(self, prefix: str) -> list[int]:
+        """Return the sizes that `PREFIX-SIZE` was measured at, smallest first."""
+        found_keys = self.keys()
+        found = (key.removeprefix(f"{prefix}-") for key in found_keys if key.startswith(f"{prefix}-"))
+        return sorted(int(rows) for rows in found if rows.isdigit())
 
     def keys(self) -> list[str]:
         """Return the keys there are, in order."""
