@@ -100,6 +100,50 @@ def test_tables_say_what_was_measured_and_what_failed(tmp_path: Path) -> None:
     assert figures.figures(QUICK, store)["lines"]["rclip -n, one process"] == [(1_000_000, 5.0)]
 
 
+def test_what_was_measured_of_every_part_stands_on_the_page(tmp_path: Path) -> None:
+    store = Store(tmp_path, "code")
+    ran = {"wall_s": 10.0, "cpu_s": 18.0, "peak_mb": 300.0, "busy": 0.9, "done": 24, "of": 24}
+    quality = {"cosine_worst": 0.9951, "cosine_median": 0.9999, "overlap": 0.97, "spread": 0.4}
+    store.write(
+        "indexing-12mp",
+        {
+            "rounds": [
+                {"pixseek": {**ran, "rate": 30.0, "quality": quality}, "rclip": {**ran, "rate": 8.0}},
+                {
+                    "pixseek": {**ran, "rate": 33.0, "quality": quality},
+                    "rclip": {"failed": "ended with 1: no"},
+                },
+            ]
+        },
+    )
+    store.write("indexing-12mp-decode", {"decode_ms": 20.0})
+    store.write("limits-gemm", {"bf16": 380.0})
+    store.write("machine", {**machine.describe(), "cores": 2})
+    asked = {"p50_ms": 2.0, "p95_ms": 3.0, "p99_ms": 4.0, "per_s": 480.0, "recall": 0.985, "effort": 64}
+    engine = {"open_s": 0.1, "peak_mb": 900.0, "texts": asked, "pictures": asked}
+    store.write("warm-1000000", {"rounds": [{"pixseek": engine, "hnswlib": engine}]})
+    store.write("warm-1000000-skipped", {"usearch-i8": "no wheel"})
+    store.write("floor-1000000", {"read_s": 0.03, "bytes": 768_000_000})
+    store.write("reindex-1000", {"rounds": [{"pixseek": ran, "rclip": {**ran, "wall_s": 40.0}}]})
+    store.write("open-1000", {"rounds": [{"pixseek": ran}]})
+    text = page.generated(QUICK, store)
+    # 20 ms on one of two cores, and 11.5 GFLOP at 380 a second: 10 + 30.3 ms.
+    assert "bf16 25/s (reached: 127%)" in text
+    assert "failed: ended with 1: no" in text
+    assert "| pixseek | 2.00 / 3.00 / 4.00 | 480 | 0.985 |" in text
+    assert "Left out: usearch HNSW i8 (no wheel)." in text
+    assert "in 30.0 ms (25.6 GB/s)" in text
+    assert "| 1,000 | 10.00 | 300 | 40.00 | 300 | 4.0 |" in text
+    assert "| ... its worst cosine with float32 | >= 0.99 | 0.9951 | yes |" in text
+    shown = figures.figures(QUICK, store)
+    assert shown["bars"]["24 JPEGs of 12 megapixels"] == {
+        "pixseek": 31.5,
+        "rclip 3.3.0": 8.0,
+        "plain loop": None,
+    }
+    assert shown["points"]["hnswlib HNSW f32"]["texts"] == [2.0, 0.985]
+
+
 def test_the_true_nearest_are_those_of_one_large_product() -> None:
     rng = np.random.default_rng(0)
     library = rng.standard_normal((500, 16)).astype(np.float16)
