@@ -54,6 +54,7 @@ def figures(sizes: Sizes, store: Store) -> dict[str, Any]:
 
     line("rclip -n, one process", "cold", "rclip", "wall_s")
     line("pixseek search, one process", "cold", "pixseek", "wall_s")
+    line("pixseek search, its helper running", "cold", "helper", "wall_s")
     line("rclip, re-index, nothing changed", "reindex", "rclip", "wall_s")
     line("pixseek index, nothing changed", "reindex", "pixseek", "wall_s")
     line("pixseek status", "open", "pixseek", "wall_s")

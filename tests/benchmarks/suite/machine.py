@@ -92,9 +92,15 @@ def run(
         return Ran(wall, cpu, peak_kb / 1024, out.read_text(errors="replace"))
 
 
-def pixseek(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> Ran:
-    """Run pixseek's command line of this checkout, with a cache of its own."""
-    return run([sys.executable, ROOT / "cli.py", *arguments], environ=pixseek_environ(), accept=accept)
+def pixseek(
+    *arguments: str | Path, accept: tuple[int, ...] = (0,), environ: Mapping[str, str] | None = None
+) -> Ran:
+    """Run pixseek's command line of this checkout, with a cache of its own and without a resident helper."""
+    return run(
+        [sys.executable, ROOT / "cli.py", *arguments],
+        environ={**pixseek_environ(), **(environ or {})},
+        accept=accept,
+    )
 
 
 def pixseek_environ() -> dict[str, str]:
@@ -108,8 +114,13 @@ def pixseek_environ() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
         "PIXSEEK_INDEX": "",
-        "PIXSEEK_RESIDENT": "",
+        "PIXSEEK_RESIDENT": "0",
     }
+
+
+def pixseek_cache() -> Path:
+    """Return where pixseek's exports and choices are kept in that environment."""
+    return Path(pixseek_environ()["XDG_CACHE_HOME"])
 
 
 def cores() -> int:

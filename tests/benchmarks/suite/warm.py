@@ -48,6 +48,7 @@ _LEFT_OUT = {
         "hnswlib": "17 GB in memory, two hours to build on two cores",
         "sqlite-vec": "reads 15 GB for each question",
         "lancedb-hnsw-sq": _SHORT,
+        "faiss-flat": "the same scan as pixseek asked exactly, and 8 GB on disk once more",
     },
 }
 """Engines that are not asked at a size, and why."""
