@@ -178,6 +178,18 @@ def test_a_command_is_measured_with_its_memory_and_its_end(tmp_path: Path) -> No
         )
 
 
+def test_a_command_that_hangs_is_ended_with_what_it_began(tmp_path: Path) -> None:
+    import sys
+    import time
+
+    child = "import pathlib, time; time.sleep(3); pathlib.Path('alive').touch()"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with pytest.raises(RuntimeError, match="not done after 1 s"):
+        machine.run([sys.executable, "-c", parent], cwd=tmp_path, timeout_s=1)
+    time.sleep(2.5)
+    assert not (tmp_path / "alive").exists()
+
+
 def test_a_photo_of_12_megapixels_is_one(tmp_path: Path) -> None:
     import random
 

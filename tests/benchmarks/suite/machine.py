@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,24 +68,34 @@ def run(
     environ: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
     accept: tuple[int, ...] = (0,),
+    timeout_s: float = 3600,
 ) -> Ran:
     """Run a command to its end and return what it cost.
 
     Raises:
-        RuntimeError: another exit code than those accepted; the message ends with its last words.
+        RuntimeError: it took too long (and was killed with all it had begun), or another exit code than
+            those accepted: the message ends with its last words.
     """
     with tempfile.TemporaryDirectory() as kept:
         out, err = Path(kept) / "out", Path(kept) / "err"
-        told = subprocess.run(
+        launched = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _LAUNCHER, out, err, *map(str, command)],
             env={**os.environ, **(environ or {})},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            check=True,
             text=True,
+            start_new_session=True,
         )
-        code, wall, cpu, peak_kb = json.loads(told.stdout)
+        try:
+            told, _ = launched.communicate(timeout=timeout_s)
+        except BaseException as error:  # an interrupt ends it, too
+            os.killpg(launched.pid, signal.SIGKILL)
+            launched.communicate()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise RuntimeError(f"not done after {timeout_s:,.0f} s") from None
+            raise
+        code, wall, cpu, peak_kb = json.loads(told)
         if code not in accept:
             said = err.read_text(errors="replace").strip()
             print(f"{' '.join(map(str, command))}: ended with {code}\n{said[-2000:]}", file=sys.stderr)
