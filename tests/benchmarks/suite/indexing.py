@@ -36,7 +36,7 @@ def measure(sizes: Sizes, store: Store) -> None:
     rclip = environments.make("rclip", environments.RCLIP)
     store.write("environment-rclip", {"found": rclip})
     store.once("indexing-first-use", lambda: _first_use(sizes))
-    store.once("limits-gemm", machine.gemm_peaks, lasting=True)
+    store.once("limits-gemm", machine.gemm_peaks)
     for name, count in sizes.pictures.items():
         folder = pictures.make(name, sizes)
         store.once(f"indexing-{name}-decode", lambda folder=folder: {"decode_ms": _decode_ms(folder)})

@@ -98,7 +98,7 @@ def _measure(sizes: Sizes, store: Store, rows: int, rounds: int) -> None:
     usable, skipped = build(sizes, store, rows)
     store.write(f"warm-{rows}-skipped", skipped)
     block = np.load(vectors, mmap_mode="r")
-    store.once(f"floor-{rows}", lambda: {"read_s": _floor(block), "bytes": block.nbytes}, lasting=True)
+    store.once(f"floor-{rows}", lambda: {"read_s": _floor(block), "bytes": block.nbytes})
     store.rounds(
         f"warm-{rows}",
         rounds,
