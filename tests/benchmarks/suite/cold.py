@@ -44,7 +44,7 @@ def _round(number: int, index: Path, data: Path, photos: Path) -> Round:
         try:
             if name == "rclip":
                 ran = machine.run(
-                    [environments.rclip_command(), "-n", QUESTION],
+                    [*environments.rclip_command(), "-n", QUESTION],
                     environ={"RCLIP_DATADIR": str(data), "HF_HUB_OFFLINE": "1"},
                     cwd=photos,
                 )

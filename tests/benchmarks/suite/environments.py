@@ -70,6 +70,6 @@ print(json.dumps(found))
     return found
 
 
-def rclip_command() -> Path:
-    """Return rclip's own command."""
-    return python_of("rclip").with_name("rclip")
+def rclip_command() -> tuple[str, ...]:
+    """Return rclip's own command, in a form that a moved environment keeps."""
+    return str(python_of("rclip")), "-m", "rclip"

@@ -129,7 +129,7 @@ def embeddings_of(index: Path) -> Embedded:
 def _rclip(folder: Path, own: Path) -> tuple[machine.Ran, Embedded]:
     data = weights.rclip_datadir(own)
     ran = machine.run(
-        [environments.rclip_command(), "a dog on a beach"],
+        [*environments.rclip_command(), "a dog on a beach"],
         environ={"RCLIP_DATADIR": str(data), "HF_HUB_OFFLINE": "1"},
         cwd=folder,
     )

@@ -63,8 +63,8 @@ def _reindex(number: int, files: int, folder: Path, index: Path, data: Path) -> 
             else:
                 environ = {"RCLIP_DATADIR": str(data), "HF_HUB_OFFLINE": "1"}
                 command = environments.rclip_command()
-                ran = machine.run([command, "a dog"], environ=environ, cwd=folder)
-                asked = machine.run([command, "-n", "a dog"], environ=environ, cwd=folder)
+                ran = machine.run([*command, "a dog"], environ=environ, cwd=folder)
+                asked = machine.run([*command, "-n", "a dog"], environ=environ, cwd=folder)
                 # It always asks a question after; what that takes alone is taken off.
                 result[name] = {**ran.numbers(), "wall_s": max(0.01, ran.wall_s - asked.wall_s)}
         except RuntimeError as error:
