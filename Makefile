@@ -1,6 +1,9 @@
 # make demo [PHOTOS=folder]   see pixseek work, on a sample collection or on your own pictures
 # make test                   the tests; make test-all adds the slow ones and those that need root
 # make lint                   format check, lint, types
+# make bench                  pixseek beside its peers, into docs/benchmarks.md; half an hour, 16 GB in .bench/
+#   [QUICK=1]                 small sizes, some minutes, no page   [FRESH=1]  measure again what was measured
+#   [PARTS="cold warm"]       of: prepare indexing cold warm upkeep builtin warm10m page   [PHOTOS=folder]
 #
 # Paths below are relative, so that the checkout may lie in a folder with spaces in its name.
 SHELL := /bin/bash
@@ -8,7 +11,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all lint bench clean
 
 PIXSEEK := .venv/bin/pixseek
 PHOTOS ?=
@@ -91,6 +94,9 @@ lint: .venv/test.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+bench: .venv/test.stamp
+	.venv/bin/python -m tests.benchmarks.suite $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(PARTS)
 
 clean:
 	rm -rf .demo-index data/sample build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
