@@ -39,6 +39,7 @@ from face.choices import (
     encoder_cache,
     encoder_chooser,
     index_folder,
+    remembers_questions,
 )
 from face.delivery import Delivery
 from face.questions import (
@@ -308,7 +309,7 @@ def _answer(
     from indexer import Index
     from search import Results, Searcher
 
-    with Index.open(index_folder(index_dir)) as opened:
+    with Index.open(index_folder(index_dir), remember=remembers_questions()) as opened:
         delivery.prepare(opened)
         if opened.space is None:
             results = Results(query, (), searched=0, left=0)

@@ -156,6 +156,11 @@ def index_folder(asked: Path | None) -> Path:
     return platformdirs.user_data_path("pixseek", appauthor=False) / "index"
 
 
+def remembers_questions() -> bool:
+    """Return whether embeddings of questions may be kept beside a large index; PIXSEEK_REMEMBER=0: no."""
+    return os.environ.get("PIXSEEK_REMEMBER", "1") not in ("0", "no", "off", "false")
+
+
 def encoder_cache() -> Path:
     """Return the folder of exported encoders."""
     import platformdirs

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Row, exists, func, select
 from indexer import tables as t
 from indexer.database import CATALOG_NAME, cannot_open, check_version, reading_engine, verify_header
 from indexer.errors import IndexDamagedError, storage_errors
-from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Space
+from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Space, TierRecord
 
 _CHUNK = 500
 """Parameters in one IN list."""
@@ -134,6 +134,22 @@ class Catalog:
                 return self.snapshots(connection)
         rows = connection.execute(select(t.snapshot).order_by(t.snapshot.c.generation.desc())).all()
         return [SnapshotRecord(*row[:-1]) for row in rows if row_is_intact("snapshot", row)]
+
+    def tiers(self, connection: Connection | None = None) -> list[TierRecord]:
+        """Return the named files of inverted lists, newest first; a damaged record names nothing."""
+        if self.version < 3:
+            return []
+        if connection is None:
+            with storage_errors(self.folder), self.engine.connect() as connection:
+                return self.tiers(connection)
+        rows = connection.execute(select(t.tier).order_by(t.tier.c.generation.desc())).all()
+        return [TierRecord(*row[:-1]) for row in rows if row_is_intact("tier", row)]
+
+    def last_embedding(self, space: Space) -> int:
+        """Return the highest embedding id of a space, 0 when there is none."""
+        query = select(func.max(t.embedding.c.id)).where(t.embedding.c.space_id == space.id)
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
 
     def embeddings_after(
         self, space: Space, after_id: int, chunk: int = 20_000

@@ -185,8 +185,7 @@ def test_full_disk_while_a_snapshot_is_written_keeps_the_old_one(
 ):
     import resource
 
-    from indexer import IndexStorageError, check
-    from indexer import vectors as vector_files
+    from indexer import IndexStorageError, check, snapshots
     from indexer.ledger import Ledger
     from tests.indexer.conftest import Library
 
@@ -202,7 +201,7 @@ def test_full_disk_while_a_snapshot_is_written_keeps_the_old_one(
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
         try:
             with pytest.raises(IndexStorageError):
-                vector_files.publish(ledger, space)
+                snapshots.publish(ledger, space)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, ignored)

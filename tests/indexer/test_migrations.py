@@ -283,11 +283,11 @@ def is_old_or_new(folder: Path) -> int:
     tables = {row[0] for row in database.execute("select name from sqlite_master")}
     database.close()
     assert (
-        tables >= {"words", "names", "look", "concept", "verdict"}
-        if version == 2
-        else not tables & {"words", "look"}
+        tables >= {"words", "names", "look", "concept", "verdict", "tier"}
+        if version == VERSION
+        else not tables & {"words", "look", "tier"}
     )
-    if version == 2:
+    if version == VERSION:
         assert words_of(folder, "number7") == [b"/photos/folder7/IMG_7.jpg"]
     return version
 
