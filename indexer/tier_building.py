@@ -33,8 +33,10 @@ RECALL = 0.985
 _SLAB_ROWS = 131_072
 _TRAINING_ROWS = 262_144
 """0.4 GB at 384 dimensions."""
-_PICTURES = 96
-"""Of the library, asked as queries."""
+_PICTURES = 64
+"""Of the library, asked as queries; as many sentences."""
+_OWN = 128
+"""Of a person's last questions."""
 _HITS = 100
 _NICE = 10
 
@@ -282,13 +284,13 @@ def everyday_sentences() -> list[str]:
     return [
         f"{subject}{place}"
         for number, subject in enumerate(_SUBJECTS)
-        for place in ("", _PLACES[number % len(_PLACES)], _PLACES[(number + 3) % len(_PLACES)])
+        for place in ("", _PLACES[number % len(_PLACES)])
     ]
 
 
 def _queries(ledger: Ledger, space: Space, rows: Rows, texts: Matrix) -> Queries:
     """Return what a person asked before, sentences, and pictures of the library."""
-    own = asked_vectors(ledger.folder, space)
+    own = asked_vectors(ledger.folder, space)[-_OWN:]
     count = min(_PICTURES, len(rows))
     places = (np.arange(count, dtype=np.int64) * 2 + 1) * len(rows) // (2 * count)
     parts = [own, texts, rows.at(places)]
