@@ -54,6 +54,9 @@ ImagesDir = Annotated[
     typer.Option("--images", metavar="DIR", help="Where the pictures of a table are.", show_default=False),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Read every embedding of a very large index (slower; see status).")
+]
 Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
 
 # --- what must be true of a picture, and in which order hits come

@@ -49,8 +49,11 @@ class Index:
             for neighbor in index.nearest(query, 10): ...
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, *, remember: bool = False) -> None:
+    def __init__(
+        self, folder: Path, catalog: Catalog, *, remember: bool = False, exact: bool = False
+    ) -> None:
         self.folder = folder
+        self._exact = exact
         self._remember = remember
         self._asked: dict[bytes, npt.NDArray[np.float32]] = {}
         self._catalog = catalog
@@ -64,17 +67,18 @@ class Index:
         self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
 
     @classmethod
-    def open(cls, folder: Path | str, *, remember: bool = False) -> Index:
+    def open(cls, folder: Path | str, *, remember: bool = False, exact: bool = False) -> Index:
         """Return the index in a folder.
 
         Args:
             remember: these are a person's own questions: where `status().tier` says that questions read a
                 part of a very large index, keep their embeddings: its recall is measured on such ones.
+            exact: answer every question as `nearest(..., exact=True)` does.
         Raises:
             IndexMissingError, IndexDamagedError, IndexNewerError, IndexStorageError.
         """
         folder = Path(folder)
-        return cls(folder, Catalog.open(folder), remember=remember)
+        return cls(folder, Catalog.open(folder), remember=remember, exact=exact)
 
     def close(self) -> None:
         """Let go of the files; what was asked is written down now, or not at all."""
@@ -146,6 +150,7 @@ class Index:
         if self.space is None or k <= 0:
             return []
         vectors = self._load_vectors(self.space)
+        exact = exact or self._exact
         if self._remember and vectors.tier is not None and len(self._asked) < asked.MOST:
             self._asked[query.tobytes()] = query
         if among is not None and among.where is not None:
