@@ -105,7 +105,10 @@ def open_tier(folder: Path, record: TierRecord, space: Space) -> tuple[Tier | No
     sound = isinstance(index, faiss.IndexIVFScalarQuantizer)
     if not sound or (index.d, index.ntotal, index.nlist) != (space.dim, record.count, record.lists):
         return None, f"{path.name}: not lists of this space"
-    index.parallel_mode = 1  # one question on all cores
+    # Of its own FAISS starts 32 threads a question that touch the lists ahead, 2 ms. And one core is enough:
+    # two that wait for each other at every barrier are slower wherever something else runs.
+    lists: Any = faiss.downcast_InvertedLists(index.invlists)
+    lists.prefetch_nthread = 0
     return Tier(index, record), None
 
 
