@@ -111,7 +111,7 @@ def traced(
 KILL_POINTS = [
     (call, when)
     for call, points in {
-        "pwrite64": range(1, 430, 11), "fdatasync": range(1, 14), "fsync": range(1, 10),
+        "pwrite64": range(1, 604, 19), "fdatasync": range(1, 26, 2), "fsync": range(1, 8),
         "rename": range(1, 5), "ftruncate": range(1, 4), "unlink": range(1, 9),
     }.items()
     for when in points
