@@ -67,7 +67,7 @@ class Tier:
         """
         import faiss
 
-        wanted = min(2 * k + 64, self.record.count)
+        wanted = self.candidates(k)
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = probes or self.probes_for(k, among=bitmap is not None)
         if bitmap is not None:
@@ -75,6 +75,10 @@ class Tier:
         _, found = self._index.search(query[None], wanted, params=parameters)
         places = np.sort(found[0][found[0] >= 0])
         return places, rows.at(places) @ query
+
+    def candidates(self, k: int) -> int:
+        """Return how many embeddings the lists are asked for, to be scored again."""
+        return min(2 * k + 64, self.record.count)
 
     def probes_for(self, k: int, *, among: bool = False) -> int:
         """Return how many lists to read for k hits; among some embeddings the nearest lie farther."""

@@ -87,8 +87,10 @@ class Vectors:
         if self.tier is None or exact or not self.tier.serves(k, count):
             return self.rows.scan(query, k, bitmap=bitmap)
         listed, scores = self.tier.nearest(query, k, self.rows, bitmap=bitmap)
-        if len(listed) < min(k, self.tier.record.count if count is None else count):
-            return self.rows.scan(query, k, bitmap=bitmap)  # the lists that were read hold too few of these
+        # A selection may lie elsewhere than the question: lists that hold few of it are the wrong ones.
+        enough = min(k, self.tier.record.count) if count is None else min(self.tier.candidates(k), count)
+        if len(listed) < enough:
+            return self.rows.scan(query, k, bitmap=bitmap)
         newer = self.rows.scan(query, k, first=self.tier.record.count, bitmap=bitmap)
         return np.concatenate([listed, newer[0]]), np.concatenate([scores, newer[1]])
 

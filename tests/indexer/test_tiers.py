@@ -244,6 +244,22 @@ def test_among_a_selection_the_answer_is_right_at_every_size(index_dir: Path, mo
         assert recall(index, 10, range(1, most + 1), among=among, exact=True) == 1.0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_selection_far_from_the_question_is_answered_right(index_dir: Path, seed: int):
+    with Index.open(index_dir) as index:
+        index.sample()
+        vectors = index._vectors
+        assert vectors is not None
+        numbers = np.arange(1, ROWS + 1)
+        groups = np.random.default_rng(seed).permutation(40)
+        among = vectors.among(numbers[np.isin(numbers % 40, groups[:12])])
+        for group in groups[12:24]:  # asked about what was left out
+            query = content(int(group) + 400).vectors[0].astype(np.float32)
+            exact, found = vectors.nearest(query, 10, among, exact=True), vectors.nearest(query, 10, among)
+            assert np.mean(found[1] >= exact[1][-1] - 1e-6) >= 0.9
+            assert set(found[0] % 40) <= set(groups[:12])
+
+
 def test_all_hits_are_all_there_are(index_dir: Path):
     with Index.open(index_dir) as index:
         near = index.nearest(queries(1)[0], ROWS + 5)
