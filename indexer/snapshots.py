@@ -244,7 +244,7 @@ def sweep_strays(ledger: Ledger) -> None:
     """Delete temp files and files that the catalog does not name; only the lock's holder may."""
     named = {one.name for one in ledger.snapshots()} | {one.name for one in ledger.tiers()}
     with storage_errors(ledger.folder):
-        for pattern in ("vectors-*", "lists-*"):
+        for pattern in ("vectors-*", "lists-*", "asked-*.tmp"):
             for path in ledger.folder.glob(pattern):
                 if path.name not in named and not path.is_dir():
                     path.unlink(missing_ok=True)
