@@ -165,7 +165,14 @@ def status(index_dir: IndexDir = None, as_json: AsJson = False) -> None:
     terminal.line(f"pictures  {state.files:,}{partial}")
     terminal.line(f"failed    {state.failed:,}{' (why: pixseek failures)' if state.failed else ''}")
     terminal.line(f"frames    {state.frames:,}")
-    terminal.line(f"on disk   {terminal.size(state.catalog_bytes + state.snapshot_bytes)}")
+    on_disk = state.catalog_bytes + state.snapshot_bytes
+    if tier := state.tier:
+        terminal.line(
+            f"questions read {tier.probes:,} of {tier.lists:,} lists and find {tier.recall_at_10:.1%} of the "
+            f"10 nearest, {tier.recall_at_100:.1%} of the 100"
+        )
+        on_disk += tier.size_bytes
+    terminal.line(f"on disk   {terminal.size(on_disk)}")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from face.choices import (
     Copy,
     Diverse,
     EncoderSpec,
+    Exact,
     ExportTo,
     Force,
     GroupBy,
@@ -39,6 +40,7 @@ from face.choices import (
     encoder_cache,
     encoder_chooser,
     index_folder,
+    remembers_questions,
 )
 from face.delivery import Delivery
 from face.questions import (
@@ -77,6 +79,7 @@ def search(
         ),
     ] = None,
     k: Limit = 10,
+    exact: Exact = False,
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,6 +190,7 @@ def search(
         spec=encoder,
         allow_pickle=allow_pickle,
         offline=offline,
+        exact=exact,
     )
 
 
@@ -213,6 +217,7 @@ def similar(
         ),
     ],
     k: Limit = 10,
+    exact: Exact = False,
     crop: Annotated[
         str | None,
         typer.Option(
@@ -286,6 +291,7 @@ def similar(
         offline=offline,
         exclude_self=exclude_self,
         crop=box,
+        exact=exact,
     )
 
 
@@ -303,12 +309,13 @@ def _answer(
     offline: bool,
     exclude_self: bool = False,
     crop: Crop | None = None,
+    exact: bool = False,
 ) -> None:
     """Open the index, ask, and deliver the answer."""
     from indexer import Index
     from search import Results, Searcher
 
-    with Index.open(index_folder(index_dir)) as opened:
+    with Index.open(index_folder(index_dir), remember=remembers_questions(), exact=exact) as opened:
         delivery.prepare(opened)
         if opened.space is None:
             results = Results(query, (), searched=0, left=0)

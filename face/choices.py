@@ -54,6 +54,9 @@ ImagesDir = Annotated[
     typer.Option("--images", metavar="DIR", help="Where the pictures of a table are.", show_default=False),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Read every embedding of a very large index (slower; see status).")
+]
 Limit = Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many files to show.")]
 
 # --- what must be true of a picture, and in which order hits come
@@ -154,6 +157,11 @@ def index_folder(asked: Path | None) -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("pixseek", appauthor=False) / "index"
+
+
+def remembers_questions() -> bool:
+    """Return whether embeddings of questions may be kept beside a large index; PIXSEEK_REMEMBER=0: no."""
+    return os.environ.get("PIXSEEK_REMEMBER", "1") not in ("0", "no", "off", "false")
 
 
 def encoder_cache() -> Path:

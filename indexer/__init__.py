@@ -3,8 +3,9 @@
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
 The truth: tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The cache:
-vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
-(`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
+scanning, snapshots, tiers, vectors. Open for questions: filters, selection, rows, asked, index. The whole
+run: sweep, clusters, tier_building, pipeline (`index_folders`). Looking after it: salvage, upkeep (check,
+repair, prune, backup).
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         Progress,
         RepairReport,
         Space,
+        TierStatus,
         Verdict,
         WordHit,
     )
@@ -80,7 +82,7 @@ _HOMES = {
     "pixels": ("to_rgb",),
     "records": (
         "Concept", "Failure", "FrameRecord", "IndexReport", "IndexStatus", "Look", "Neighbor", "Progress",
-        "RepairReport", "Space", "Verdict", "WordHit",
+        "RepairReport", "Space", "TierStatus", "Verdict", "WordHit",
     ),
     "selection": ("Selection",),
     "squares": ("Square", "read_squares"),
@@ -130,6 +132,7 @@ __all__ = [
     "Square",
     "Taken",
     "TakenOn",
+    "TierStatus",
     "Under",
     "Verdict",
     "WordHit",

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Row, exists, func, select
 from indexer import tables as t
 from indexer.database import CATALOG_NAME, cannot_open, check_version, reading_engine, verify_header
 from indexer.errors import IndexDamagedError, storage_errors
-from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Space
+from indexer.records import Failure, FrameRecord, KnownFile, SnapshotRecord, Space, TierRecord
 
 _CHUNK = 500
 """Parameters in one IN list."""
@@ -97,22 +97,24 @@ class Catalog:
 
     def counts(self) -> dict[str, int]:
         """Return counts of files by status, frames, embeddings and dead embeddings."""
-        live = exists().where(t.file.c.content_id == t.frame.c.content_id)
+        # What no file has is little: looked for once, not beside each frame and each embedding.
+        counting = (
+            "WITH orphan AS MATERIALIZED (SELECT id FROM content WHERE NOT EXISTS "
+            "(SELECT 1 FROM file WHERE file.content_id = content.id)) "
+            "SELECT (SELECT count(*) FROM frame), (SELECT count(*) FROM embedding), "
+            "(SELECT count(*) FROM orphan CROSS JOIN frame ON frame.content_id = orphan.id), "
+            "(SELECT count(*) FROM orphan CROSS JOIN frame ON frame.content_id = orphan.id "
+            "CROSS JOIN embedding ON embedding.frame_id = frame.id)"
+        )
         with storage_errors(self.folder), self.engine.connect() as connection:
             query = select(t.file.c.status, func.count()).group_by(t.file.c.status)
             by_status = {row[0]: row[1] for row in connection.execute(query)}
-            frames = connection.execute(select(func.count()).select_from(t.frame).where(live)).scalar_one()
-            embeddings = connection.execute(select(func.count()).select_from(t.embedding)).scalar_one()
-            dead = connection.execute(
-                select(func.count())
-                .select_from(t.embedding.join(t.frame, t.frame.c.id == t.embedding.c.frame_id))
-                .where(~live)
-            ).scalar_one()
+            frames, embeddings, dead_frames, dead = connection.exec_driver_sql(counting).one()
         return {
             "ok": by_status.get("ok", 0),
             "partial": by_status.get("partial", 0),
             "failed": by_status.get("failed", 0),
-            "frames": frames,
+            "frames": frames - dead_frames,
             "embeddings": embeddings,
             "dead": dead,
         }
@@ -135,29 +137,46 @@ class Catalog:
         rows = connection.execute(select(t.snapshot).order_by(t.snapshot.c.generation.desc())).all()
         return [SnapshotRecord(*row[:-1]) for row in rows if row_is_intact("snapshot", row)]
 
+    def tiers(self, connection: Connection | None = None) -> list[TierRecord]:
+        """Return the named files of inverted lists, newest first; a damaged record names nothing."""
+        if self.version < 3:
+            return []
+        if connection is None:
+            with storage_errors(self.folder), self.engine.connect() as connection:
+                return self.tiers(connection)
+        rows = connection.execute(select(t.tier).order_by(t.tier.c.generation.desc())).all()
+        return [TierRecord(*row[:-1]) for row in rows if row_is_intact("tier", row)]
+
+    def last_embedding(self, space: Space) -> int:
+        """Return the highest embedding id of a space, 0 when there is none."""
+        query = select(func.max(t.embedding.c.id)).where(t.embedding.c.space_id == space.id)
+        with storage_errors(self.folder), self.engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
     def embeddings_after(
         self, space: Space, after_id: int, chunk: int = 20_000
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
         """Yield (ids (n,) int64, vectors (n, dim) float16) in id order, damaged rows left out."""
         width = 2 * space.dim
+        # Plain SQL: all of a large index goes through here when a snapshot is made.
+        query = (
+            'SELECT id, space_id, frame_id, vector, "check" FROM embedding '
+            "WHERE id > ? AND space_id = ? ORDER BY id LIMIT ?"
+        )
         while True:
-            query = (
-                select(t.embedding)
-                .where(t.embedding.c.id > after_id, t.embedding.c.space_id == space.id)
-                .order_by(t.embedding.c.id)
-                .limit(chunk)
-            )
             with storage_errors(self.folder), self.engine.connect() as connection:
-                rows = connection.execute(query).all()
+                result: Any = connection.exec_driver_sql(query, (after_id, space.id, chunk))
+                rows = result.cursor.fetchall()
+                result.close()
             if not rows:
                 return
-            good = [row for row in rows if row_is_intact("embedding", row) and len(row.vector) == width]
+            good = [row for row in rows if t.row_check(*row[:4]) == row[4] and len(row[3]) == width]
             self.bad_rows += len(rows) - len(good)
             if good:
-                ids = np.fromiter((row.id for row in good), np.int64, len(good))
-                vectors = np.frombuffer(b"".join(row.vector for row in good), np.float16)
+                ids = np.fromiter((row[0] for row in good), np.int64, len(good))
+                vectors = np.frombuffer(b"".join(row[3] for row in good), np.float16)
                 yield ids, vectors.reshape(len(good), space.dim)
-            after_id = rows[-1].id
+            after_id = rows[-1][0]
 
     def count_after(self, space: Space, after_id: int) -> int:
         query = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from indexer import memory, rows
+from indexer import asked, memory, rows
 from indexer import vectors as vector_files
 from indexer.catalog import Catalog
 from indexer.database import CATALOG_NAME
@@ -28,6 +28,7 @@ from indexer.records import (
     snapshot_path,
 )  # fmt: skip
 from indexer.selection import Selection, refuse_deep, select_files
+from indexer.tiers import tier_status
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,8 +49,13 @@ class Index:
             for neighbor in index.nearest(query, 10): ...
     """
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
+    def __init__(
+        self, folder: Path, catalog: Catalog, *, remember: bool = False, exact: bool = False
+    ) -> None:
         self.folder = folder
+        self._exact = exact
+        self._remember = remember
+        self._asked: dict[bytes, npt.NDArray[np.float32]] = {}
         self._catalog = catalog
         self.space: Space | None = catalog.space()
         """The active encoder's space, None while the index is empty."""
@@ -61,17 +67,25 @@ class Index:
         self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
 
     @classmethod
-    def open(cls, folder: Path | str) -> Index:
+    def open(cls, folder: Path | str, *, remember: bool = False, exact: bool = False) -> Index:
         """Return the index in a folder.
 
+        Args:
+            remember: these are a person's own questions: where `status().tier` says that questions read a
+                part of a very large index, keep their embeddings: its recall is measured on such ones.
+            exact: answer every question as `nearest(..., exact=True)` does.
         Raises:
             IndexMissingError, IndexDamagedError, IndexNewerError, IndexStorageError.
         """
         folder = Path(folder)
-        return cls(folder, Catalog.open(folder))
+        return cls(folder, Catalog.open(folder), remember=remember, exact=exact)
 
     def close(self) -> None:
+        """Let go of the files; what was asked is written down now, or not at all."""
         self._catalog.close()
+        if self._asked and self.space is not None:
+            asked.remember(self.folder, self.space, list(self._asked.values()))
+            self._asked.clear()
 
     def __enter__(self) -> Index:
         return self
@@ -118,26 +132,36 @@ class Index:
         return known
 
     def nearest(
-        self, query: npt.NDArray[np.float32], k: int, among: Selection | None = None
+        self,
+        query: npt.NDArray[np.float32],
+        k: int,
+        among: Selection | None = None,
+        *,
+        exact: bool = False,
     ) -> list[Neighbor]:
         """Return the k frames nearest to a query that belong to a file the index still has, best first.
 
         Args:
             query: (dim,) float32, unit L2 norm, of this index's encoder.
-            among: count only frames that at least one of these files shows. The answer is exact all the same.
+            among: count only frames that at least one of these files shows.
+            exact: compare with every frame, also where `status().tier` says that questions read a part of a
+                very large index. The scores are exact in any case; without a tier the answer is, too.
         """
         if self.space is None or k <= 0:
             return []
         vectors = self._load_vectors(self.space)
+        exact = exact or self._exact
+        if self._remember and vectors.tier is not None and len(self._asked) < asked.MOST:
+            self._asked[query.tobytes()] = query
         if among is not None and among.where is not None:
             left, places = self._embeddings_of(among, self.space, vectors)
-            ids, scores = vectors.nearest_among(query, k, places)
+            ids, scores = vectors.nearest(query, k, places, exact=exact)
             frames = left.frames[np.searchsorted(left.ids, ids)]
             return [Neighbor(int(frame), float(score)) for frame, score in zip(frames, scores, strict=True)]
         wanted = min(k, len(vectors))
         fetch = min(len(vectors), wanted + 16)
         while fetch:
-            ids, scores = vectors.nearest(query, fetch)
+            ids, scores = vectors.nearest(query, fetch, exact=exact)
             live = self._catalog.live_frames(ids.tolist())
             found = [
                 Neighbor(live[int(number)], float(score))
@@ -198,11 +222,11 @@ class Index:
                 "run pixseek index once to search captions, keywords and names"
             )
             return []
-        asked = words, among.where if among else None, max(k, rows.MOST_WORD_ROWS)
+        question = words, among.where if among else None, max(k, rows.MOST_WORD_ROWS)
         if k <= 0:
             return []
         # A question asks again when it needs more.
-        if self._written is None or self._written[0] != asked:
+        if self._written is None or self._written[0] != question:
             ranked, trouble = rows.ranked_words(self._catalog, words, k, among)
             if trouble:
                 self._warn(
@@ -210,7 +234,7 @@ class Index:
                     f"run: pixseek repair --index {self.folder}"
                 )
                 return []
-            self._written = asked, ranked
+            self._written = question, ranked
         return rows.word_hits(self._catalog, self._written[1][:k])
 
     def listed(self, among: Selection, k: int, sort: rows.Order = "taken") -> list[FrameRecord]:
@@ -295,6 +319,7 @@ class Index:
         newest = next(iter(self._catalog.snapshots()), None)
         path = snapshot_path(self.folder, newest) if newest else None
         there = path is not None and path.is_file()
+        tier = next(iter(self._catalog.tiers()), None)
         catalog_bytes = sum(
             os.path.getsize(self.folder / (CATALOG_NAME + tail))
             for tail in ("", "-wal")
@@ -314,6 +339,7 @@ class Index:
             snapshot_embeddings=newest.count if newest and there else 0,
             catalog_bytes=catalog_bytes,
             snapshot_bytes=path.stat().st_size if path and there else 0,
+            tier=tier_status(tier) if tier and (self.folder / Path(tier.name).name).is_file() else None,
         )
 
     def _warn(self, line: str) -> None:
@@ -338,6 +364,11 @@ class Index:
                 self._warnings.append(
                     f"snapshot not usable ({self._vectors.rebuilt}); answered from the catalog, "
                     "which is complete; the next pixseek index writes a new one"
+                )
+            if self._vectors.slower:
+                self._warnings.append(
+                    f"lists not usable ({self._vectors.slower}); every embedding was read instead, which is "
+                    "slower and right; the next pixseek index writes new ones"
                 )
         return self._vectors
 

@@ -27,7 +27,7 @@ from indexer.images import Region
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.migrations import migrate
-from indexer.records import Look, SnapshotRecord, Space
+from indexer.records import Look, SnapshotRecord, Space, TierRecord
 from indexer.workers import FileStat
 
 _NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "fuse.rclone"}
@@ -242,6 +242,19 @@ class Ledger(Catalog):
                 delete(t.snapshot).where(t.snapshot.c.generation.in_([r.generation for r in old]))
             )
         return old
+
+    def name_tier(self, record: TierRecord) -> None:
+        """Make a file of inverted lists the one that is used; older ones are no longer named."""
+        with storage_errors(self.folder), self.engine.begin() as connection:
+            fields = dict(zip(t.CHECKED["tier"], astuple(record), strict=True))
+            fields["generation"] = next_id(connection, t.tier)
+            connection.execute(delete(t.tier))
+            connection.execute(insert(t.tier), checked("tier", [fields]))
+
+    def forget_tiers(self) -> None:
+        """Name no inverted lists any more."""
+        with storage_errors(self.folder), self.engine.begin() as connection:
+            connection.execute(delete(t.tier))
 
 
 def _content_row(row_id: int, content: NewContent) -> dict[str, Any]:

@@ -26,7 +26,12 @@ def _second(connection: Connection) -> None:
     words.fill(connection)
 
 
-STEPS: list[Callable[[Connection], None]] = [_first, _second]
+def _third(connection: Connection) -> None:
+    """Format 3: inverted lists for very many embeddings."""
+    tables.metadata.create_all(connection, tables=tables.FORMAT_3)
+
+
+STEPS: list[Callable[[Connection], None]] = [_first, _second, _third]
 """STEPS[n] takes format n to format n + 1."""
 assert len(STEPS) == tables.VERSION
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders import Embeddings, Encoder, EncoderMismatchError, UsageError
-from indexer import vectors as vector_files
+from indexer import snapshots as vector_files
 from indexer.errors import storage_errors
 from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
@@ -27,6 +27,7 @@ from indexer.scan import Candidate, FolderProblem, minimal_roots
 from indexer.scanner import Found, Scanner
 from indexer.sweep import Sightings, sweep
 from indexer.tables import signed
+from indexer.tier_building import build_tier
 from indexer.workers import Decoded, DecodeFailure, DecodePool, DecodeTask, FileStat
 
 COMMIT_ROWS = 256
@@ -181,6 +182,9 @@ class _Run:
             sweep(self.ledger, self.sightings, self.known_roots, self.report, prune=self.prune)
             if vector_files.wants_publishing(self.base, self.tail, mid_run=False):
                 self._publish()
+            self.lock.verify()
+            build_tier(self.ledger, self.space, self.encoder.encode_texts, stop=self.stop)
+            self.report.stopped = self.stop.is_set()
         self._tell(scanning=False)
 
     def _measure_tail(self) -> None:

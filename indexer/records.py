@@ -162,8 +162,63 @@ class SnapshotRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TierRecord:
+    """The catalog's word about one file of inverted lists; the file is used only when it agrees.
+
+    Attributes:
+        through_id, count: the last embedding inside, and how many.
+        lists: into how many the embeddings are sorted; probes: how many a question of ten hits reads.
+        recall_at_10, recall_at_100: share of the exact answer found, measured on `queries` when it was made,
+            the lower of texts and pictures.
+        own_queries: how many of those a person had asked before.
+    """
+
+    generation: int
+    space_id: int
+    name: str
+    hash: bytes
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    through_id: int
+    count: int
+    lists: int
+    probes: int
+    recall_at_10: float
+    recall_at_100: float
+    queries: int
+    own_queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatus:
+    """How questions are answered without reading every embedding.
+
+    Attributes:
+        kind: `IVF,SQ8`: lists of 8-bit codes, what they bring is scored again exactly.
+        embeddings: how many are in lists; newer ones are read exactly.
+        lists, probes, recall_at_10, recall_at_100, queries, own_queries: see `TierRecord`.
+    """
+
+    kind: str
+    name: str
+    embeddings: int
+    lists: int
+    probes: int
+    recall_at_10: float
+    recall_at_100: float
+    queries: int
+    own_queries: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """The index in numbers. Bytes are on disk; `dead_embeddings` are kept for files that may come back."""
+    """The index in numbers. Bytes are on disk; `dead_embeddings` are kept for files that may come back.
+
+    `tier` says how questions are answered when they do not read every embedding; None: they do.
+    """
 
     folder: str
     space: Space | None
@@ -178,6 +233,7 @@ class IndexStatus:
     snapshot_embeddings: int
     catalog_bytes: int
     snapshot_bytes: int
+    tier: TierStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +284,7 @@ class RepairReport:
         to_encode: paths whose embedding was lost: the next `index` encodes them again.
         lost_rows: rows that could not be read or were not what was written.
         words_rebuilt: the text tables were not what the rows say, and were made again.
+        lists_dropped: the inverted lists were not what was written; the next `index` makes new ones.
         set_aside: where the damaged catalog was kept, or None when it could be mended in place.
     """
 
@@ -235,6 +292,7 @@ class RepairReport:
     lost_rows: int = 0
     to_encode: list[bytes] = field(default_factory=list)
     snapshot_rebuilt: bool = False
+    lists_dropped: bool = False
     words_rebuilt: bool = False
     set_aside: str | None = None
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 APPLICATION_ID = 0x70697873
 """'pixs': tells our catalog from any other SQLite file."""
-VERSION = 2
+VERSION = 3
 """user_version written by this code; see `indexer.migrations`."""
 
 
@@ -143,6 +143,28 @@ snapshot = Table(
     sqlite_autoincrement=True,
 )  # fmt: skip
 
+tier = Table(
+    "tier", metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("space_id", ForeignKey("space.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", Blob, nullable=False, doc="blake2b-256 of the file"),
+    Column("size_bytes", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("ctime_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("through_id", Integer, nullable=False, doc="last embedding.id inside"),
+    Column("count", Integer, nullable=False),
+    Column("lists", Integer, nullable=False),
+    Column("probes", Integer, nullable=False, doc="lists a question of ten hits reads"),
+    Column("recall_at_10", Float, nullable=False, doc="of the exact answer, measured when it was made"),
+    Column("recall_at_100", Float, nullable=False),
+    Column("queries", Integer, nullable=False, doc="how many it was measured on"),
+    Column("own_queries", Integer, nullable=False, doc="how many of those a person had asked"),
+    Column("check", Blob, nullable=False),
+    sqlite_autoincrement=True,
+)  # fmt: skip
+
 look = Table(
     "look", metadata,
     Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), primary_key=True),
@@ -215,9 +237,10 @@ _INTEGER, _REAL, _LENGTH = struct.Struct("<cqq").pack, struct.Struct("<cqd").pac
 
 CHECKED: dict[str, tuple[str, ...]] = {
     table.name: tuple(column.name for column in table.columns if column.name != "check")
-    for table in (space, content, frame, embedding, file, snapshot, look, concept, verdict)
+    for table in (space, content, frame, embedding, file, snapshot, look, concept, verdict, tier)
 }
 """Which columns the checksum of a row covers, in order."""
 
 FORMAT_1 = (space, root, content, frame, embedding, file, snapshot)
 FORMAT_2 = (look, concept, verdict)
+FORMAT_3 = (tier,)

@@ -12,9 +12,8 @@ import numpy as np
 from sqlalchemy import Engine, Row, Table, delete, exists, func, select, text
 
 from encoders import UsageError
+from indexer import snapshots, words
 from indexer import tables as t
-from indexer import vectors as vector_files
-from indexer import words
 from indexer.catalog import Catalog, row_is_intact
 from indexer.database import CATALOG_NAME, verify_header
 from indexer.errors import IndexDamagedError, IndexMissingError, storage_errors
@@ -30,7 +29,7 @@ _NUMBERED = tuple(table for table in _CHECKED_TABLES if table is not t.look)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `kind`: catalog, row, vector, words or snapshot."""
+    """One thing that is wrong. `kind`: catalog, row, vector, words, snapshot or lists."""
 
     kind: str
     where: str
@@ -96,10 +95,16 @@ def check(folder: Path) -> CheckReport:
                 if trouble:
                     report.problems.append(Problem("words", trouble, rebuild))
             for record in catalog.snapshots()[:1]:
-                trouble = vector_files.snapshot_trouble(folder, record, always_hash=True)
+                trouble = snapshots.snapshot_trouble(folder, record, always_hash=True)
                 if trouble:
                     report.problems.append(
                         Problem("snapshot", trouble, "pixseek repair, or the next pixseek index")
+                    )
+            for tier in catalog.tiers():
+                trouble = snapshots.snapshot_trouble(folder, tier, always_hash=True)
+                if trouble:
+                    report.problems.append(
+                        Problem("lists", trouble, "pixseek repair, or the next pixseek index")
                     )
         except IndexDamagedError as error:
             report.problems.append(Problem("catalog", error.what, rebuild))
@@ -190,10 +195,13 @@ def repair(folder: Path) -> RepairReport:
             space = ledger.space()
             if space is not None:
                 newest = next(iter(ledger.snapshots()), None)
-                if newest is None or vector_files.snapshot_trouble(folder, newest, always_hash=True):
-                    report.snapshot_rebuilt = vector_files.publish(ledger, space) is not None
+                if newest is None or snapshots.snapshot_trouble(folder, newest, always_hash=True):
+                    report.snapshot_rebuilt = snapshots.publish(ledger, space) is not None
                 report.kept = ledger.count_after(space, 0)
-            vector_files.sweep_strays(ledger)
+            if any(snapshots.snapshot_trouble(folder, tier, always_hash=True) for tier in ledger.tiers()):
+                ledger.forget_tiers()
+                report.lists_dropped = True
+            snapshots.sweep_strays(ledger)
         return report
     finally:
         lock.close()
@@ -253,6 +261,7 @@ def _drop_bad_rows(ledger: Ledger, report: RepairReport) -> None:
         if contents:
             # A snapshot could still hold what was just deleted; its ids find no row, but count differs.
             connection.execute(delete(t.snapshot))
+            connection.execute(delete(t.tier))
         words.remove_orphans(connection)
         for table in _NUMBERED:
             highest = connection.execute(select(func.max(table.c.id))).scalar() or 0
@@ -273,7 +282,7 @@ def prune(folder: Path, *, apply: bool = False) -> PruneReport:
             words.remove_orphans(connection)
         space = ledger.space()
         if space is not None and report.embeddings:
-            vector_files.publish(ledger, space)
+            snapshots.publish(ledger, space)
         with storage_errors(folder), ledger.engine.connect() as connection:
             connection.connection.dbapi_connection.execute("VACUUM")  # type: ignore[union-attr]
     return report

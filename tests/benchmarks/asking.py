@@ -30,7 +30,7 @@ from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.records import Look
-from indexer.vectors import publish
+from indexer.snapshots import publish
 from indexer.workers import FileStat
 from search import Query, Searcher, compose_query
 

@@ -15,7 +15,7 @@ from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.records import Look
-from indexer.vectors import publish
+from indexer.snapshots import publish
 from indexer.workers import FileStat
 
 DIM = 16
@@ -78,9 +78,9 @@ def migrate(folder: Path) -> None:
 def take_back_to_format_1(folder: Path) -> None:
     """Make the catalog what the code of format 1 would have left."""
     database = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
-    for table in ("words", "names", "look", "concept", "verdict"):
+    for table in ("words", "names", "look", "concept", "verdict", "tier"):
         database.execute(f"drop table {table}")
-    database.execute("delete from sqlite_sequence where name in ('concept', 'verdict')")
+    database.execute("delete from sqlite_sequence where name in ('concept', 'verdict', 'tier')")
     database.execute("drop index if exists content_place")
     database.execute("drop index if exists content_rating")
     database.execute("pragma user_version=1")

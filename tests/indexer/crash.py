@@ -67,11 +67,12 @@ def make_photos(folder: Path, count: int, start: int = 0) -> list[Path]:
 
 
 def write(index_dir: str, photos: str) -> int:
-    from indexer import index_folders, pipeline
+    from indexer import index_folders, pipeline, tiers
     from indexer.ledger import Ledger
 
     pipeline.COMMIT_ROWS = 16
     pipeline.ENCODE_FRAMES = 8
+    tiers.FROM_ROWS = 60
     commit = Ledger.commit
 
     def acknowledged(self, space, contents, files, *more):

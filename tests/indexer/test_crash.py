@@ -111,8 +111,8 @@ def traced(
 KILL_POINTS = [
     (call, when)
     for call, points in {
-        "pwrite64": range(1, 330, 11), "fdatasync": range(1, 12), "fsync": range(1, 8), "rename": range(1, 4),
-        "ftruncate": range(1, 4), "unlink": range(1, 8),
+        "pwrite64": range(1, 604, 19), "fdatasync": range(1, 26, 2), "fsync": range(1, 8),
+        "rename": range(1, 5), "ftruncate": range(1, 4), "unlink": range(1, 9),
     }.items()
     for when in points
 ]  # fmt: skip
@@ -185,8 +185,7 @@ def test_full_disk_while_a_snapshot_is_written_keeps_the_old_one(
 ):
     import resource
 
-    from indexer import IndexStorageError, check
-    from indexer import vectors as vector_files
+    from indexer import IndexStorageError, check, snapshots
     from indexer.ledger import Ledger
     from tests.indexer.conftest import Library
 
@@ -202,7 +201,7 @@ def test_full_disk_while_a_snapshot_is_written_keeps_the_old_one(
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
         try:
             with pytest.raises(IndexStorageError):
-                vector_files.publish(ledger, space)
+                snapshots.publish(ledger, space)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
             signal.signal(signal.SIGXFSZ, ignored)

@@ -171,6 +171,34 @@ def test_format_2_answers_with_words_concepts_and_verdicts(tmp_path: Path):
     assert check(folder).ok
 
 
+def test_format_3_answers_by_its_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = Path(shutil.copytree(GOLDEN / "format-3", tmp_path / "index"))
+    assert answers(folder) == EXPECTED
+    with Index.open(folder) as index:
+        tier = index.status().tier
+        assert tier is not None
+        assert tier.embeddings == 8
+        assert index.warnings == []
+        assert index._vectors is None
+        index.sample()
+        assert index._vectors is not None
+        assert index._vectors.tier is not None
+    assert check(folder).ok
+    migrate(folder)
+    assert answers(folder) == EXPECTED
+
+
+def test_format_2_is_read_as_it_is_and_has_no_lists(tmp_path: Path):
+    folder = Path(shutil.copytree(GOLDEN / "format-2", tmp_path / "index"))
+    before = (folder / "catalog.sqlite").read_bytes()
+    assert answers(folder) == EXPECTED
+    with Index.open(folder) as index:
+        assert index.status().tier is None
+        assert index.warnings == []
+    assert check(folder).ok
+    assert (folder / "catalog.sqlite").read_bytes() == before
+
+
 def test_migrated_and_new_catalogs_have_the_same_schema(first: Path, tmp_path: Path):
     migrate(first)
     new = write(tmp_path / "new", [content(1)], [shown_at("/1.jpg", 1)])
@@ -283,11 +311,11 @@ def is_old_or_new(folder: Path) -> int:
     tables = {row[0] for row in database.execute("select name from sqlite_master")}
     database.close()
     assert (
-        tables >= {"words", "names", "look", "concept", "verdict"}
-        if version == 2
-        else not tables & {"words", "look"}
+        tables >= {"words", "names", "look", "concept", "verdict", "tier"}
+        if version == VERSION
+        else not tables & {"words", "look", "tier"}
     )
-    if version == 2:
+    if version == VERSION:
         assert words_of(folder, "number7") == [b"/photos/folder7/IMG_7.jpg"]
     return version
 
