@@ -159,6 +159,14 @@ class Index:
         left = {frame: [row for row in records if among.has(row.file_id)] for frame, records in found.items()}
         return {frame: records for frame, records in left.items() if records}
 
+    def files_of(self, frame_ids: Sequence[int], among: Selection | None = None) -> npt.NDArray[np.int64]:
+        """Return (n, 2) int64, each of these frames with each file that shows it and is `among` those that
+        count. Ids alone, a tenth of what `frames` costs; no checksum is looked at."""
+        pairs = rows.files_of(self._catalog, frame_ids)
+        if among is None or among.file_ids is None:
+            return pairs
+        return pairs[np.isin(pairs[:, 1], among.file_ids)]
+
     def sample(self, size: int = 4096) -> npt.NDArray[np.float32]:
         """Return (n, dim) embeddings of living frames, spread evenly over the library in the order it grew.
 
