@@ -54,7 +54,7 @@ def embeddings_of_frames(catalog: Catalog, frame_ids: Sequence[int], space: Spac
         "CROSS JOIN embedding ON embedding.frame_id = chosen.value AND embedding.space_id = ?"
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        asked = json.dumps(sorted(set(frame_ids)))
+        asked = json.dumps(sorted(set(map(int, frame_ids))))
         pairs = read_pairs(connection, "embedding.id", "embedding.frame_id", source, asked, space.id)
     pairs = pairs[np.argsort(pairs[:, 0])]
     return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
@@ -67,7 +67,7 @@ def files_of(catalog: Catalog, frame_ids: Sequence[int]) -> Ids:
         "CROSS JOIN file ON file.content_id = frame.content_id"
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        return read_pairs(connection, "frame.id", "file.id", source, json.dumps(list(frame_ids)))
+        return read_pairs(connection, "frame.id", "file.id", source, json.dumps(list(map(int, frame_ids))))
 
 
 def living(catalog: Catalog, embedding_ids: Ids) -> npt.NDArray[np.bool_]:
@@ -91,7 +91,7 @@ def whole_frames(catalog: Catalog, file_ids: Sequence[int]) -> dict[int, int]:
         "ORDER BY frame.x IS NULL, frame.position DESC"
     )
     # SQLite takes no number of more than 64 bits; no picture has one.
-    asked = json.dumps([file_id for file_id in file_ids if abs(file_id) < 1 << 63])
+    asked = json.dumps([int(file_id) for file_id in file_ids if abs(file_id) < 1 << 63])
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
         return _last_of_each(connection, query, asked)
 

@@ -155,10 +155,7 @@ class Searcher:
         # What is grouped, spread or cut at a knee is chosen from more than what is shown.
         wide = query.group or query.diversity or query.auto_cut
         wish = max(query.k, _POOL) if wide else query.k
-        wish_at_most = min(wish, _HIGHEST_K)
-        # Where nothing is left out, half a list more is for copies only.
-        plain = not wide and query.min_probability is None and doorman.is_idle
-        fetch = max(_FIRST_FETCH, wish_at_most + wish_at_most // 8 if plain else 2 * wish_at_most)
+        fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
         seen = _Seen(unlike=frozenset(query.unlike), counted=not (doorman.is_idle or query.exclude))
         # An encoder of which only its own library is known cannot tell a library of one theme from junk.
         may_be_nothing = self._calibration.absolute and judge.of_text
