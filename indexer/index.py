@@ -56,6 +56,7 @@ class Index:
         self._vectors: vector_files.Vectors | None = None
         self._warnings: list[str] = []
         self._selections: dict[Filter | None, Selection] = {}
+        self._files: int | None = None
         self._samples: dict[int, npt.NDArray[np.float32]] = {}
         self._written: tuple[tuple[str, Filter | None, int], list[rows.Written]] | None = None
         self._embeddings_left: dict[Filter, tuple[rows.Embedded, vector_files.Among]] = {}
@@ -98,6 +99,7 @@ class Index:
         self.space = self._catalog.space()
         self._vectors = None
         self._selections.clear()
+        self._files = None
         self._embeddings_left.clear()
         self._samples.clear()
         self._written = None
@@ -113,7 +115,8 @@ class Index:
         refuse_deep(where)
         known = self._selections.get(where)
         if known is None:
-            known = select_files(self._catalog, where)
+            known = select_files(self._catalog, where, self._files)
+            self._files = known.total
             _keep(self._selections, where, known)
         return known
 

@@ -124,8 +124,12 @@ def ranked_words(
                 scores = {**complete, **scores}
     except IndexDamagedError as error:
         return [], error.what
-    best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))
-    return [(content_id, score, content_id in complete) for content_id, score in best], None
+    content_ids = np.fromiter(scores.keys(), np.int64, len(scores))
+    values = np.fromiter(scores.values(), np.float64, len(scores))
+    every = np.isin(content_ids, np.fromiter(complete.keys(), np.int64, len(complete)))
+    order = np.lexsort((content_ids, -values, ~every))
+    best = zip(content_ids[order].tolist(), values[order].tolist(), every[order].tolist(), strict=True)
+    return list(best), None
 
 
 def word_hits(catalog: Catalog, written: Sequence[Written]) -> list[WordHit]:

@@ -72,20 +72,29 @@ class Selection:
         return at < len(self.file_ids) and int(self.file_ids[at]) == file_id
 
 
-def select_files(catalog: Catalog, where: f.Filter | None) -> Selection:
-    """Return the files that have a picture and match; `refuse_deep` was asked before."""
-    living = t.file.c.content_id.is_not(None)
+def select_files(catalog: Catalog, where: f.Filter | None, total: int | None = None) -> Selection:
+    """Return the files that have a picture and match; `refuse_deep` was asked before.
+
+    Args:
+        total: how many files have a picture, where that is known.
+    """
+    if total is None:
+        total = _count(catalog)
     if where is None:
-        with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-            total = connection.execute(select(func.count()).select_from(t.file).where(living)).scalar_one()
         return Selection(total, total)
-    total = select_files(catalog, None).total
     file_ids, content_ids = _evaluate(catalog, where)
     # Sorted by hand: np.unique makes a hash table first, which takes ten times as long.
     content_ids = np.sort(content_ids)
     distinct = np.ones(len(content_ids), bool)
     np.not_equal(content_ids[1:], content_ids[:-1], out=distinct[1:])
     return Selection(len(file_ids), total, where, file_ids, content_ids[distinct])
+
+
+def _count(catalog: Catalog) -> int:
+    """Return how many files have a picture, 20 ms a million."""
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        query = "SELECT count(*) FROM file WHERE content_id IS NOT NULL"
+        return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def refuse_deep(where: f.Filter | None) -> None:
