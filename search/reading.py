@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from encoders import PixseekError
 from search.query import Term, Text
 
 if TYPE_CHECKING:
@@ -25,25 +24,36 @@ class Readable(Protocol):
 
 @contextlib.contextmanager
 def read_ahead(index: Readable, where: Filter | None, words: str) -> Iterator[None]:
-    """Have the index read in a thread what the question will ask it for; wait for that at the end.
+    """Have the index read in two threads what the question will ask it for; wait for that at the end.
 
     SQLite, FAISS and onnxruntime work without Python's lock, so that a first question takes as long as the
-    longer of the two. What fails here fails again where it is asked for.
+    longest of the three. What fails here fails again where it is asked for.
     """
 
     def read() -> None:
-        with contextlib.suppress(PixseekError):
+        with contextlib.suppress(Exception):
             among = index.select(where)
-            index.sample()
+            with _meanwhile(read_words, among):
+                index.sample()
+
+    def read_words(among: Selection) -> None:
+        with contextlib.suppress(Exception):
             if words:
                 index.matching_words(words, 1, among)
 
-    reader = threading.Thread(target=read, name="pixseek-read-ahead")
-    reader.start()
+    with _meanwhile(read):
+        yield
+
+
+@contextlib.contextmanager
+def _meanwhile(work: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """Have a thread do some work, and wait for it."""
+    thread = threading.Thread(target=work, args=arguments, name=f"pixseek-{work.__name__}")
+    thread.start()
     try:
         yield
     finally:
-        reader.join()
+        thread.join()
 
 
 def asked_words(terms: Sequence[Term]) -> str:
