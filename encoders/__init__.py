@@ -9,7 +9,7 @@ encoder), `tokens` (tokenizers without torch),
 trained); then `decoding` (logits to a sentence),
 `captioning` (Captioner, `load_captioner`, the built-in decoder), `coca` (open_clip's captioners).
 
-Importing this door imports numpy and Pillow, and neither torch, open_clip, transformers nor onnxruntime.
+Importing this door imports numpy, and neither Pillow, torch, open_clip, transformers nor onnxruntime.
 """
 
 from __future__ import annotations

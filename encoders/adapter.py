@@ -15,15 +15,17 @@ import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
 from encoders.store import sha256_file
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMAT = 1
 RECORD, MATRICES = "adapter.json", "adapter.npz"

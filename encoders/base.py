@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Embeddings: TypeAlias = npt.NDArray[np.float32]
 """(n, dim) float32, rows of unit L2 norm: a dot product is a cosine in [-1, 1]."""
@@ -39,6 +41,8 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Pixels:
         """Return (size, size, 3) uint8, equal to open_clip's pixels for every shape."""
+        from PIL import Image  # a question in words decodes no picture
+
         resample = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
         size = self.size
         width, height = image.size

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from encoders.base import Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
@@ -23,6 +22,7 @@ from encoders.specs import parse_spec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from PIL import Image
     from tokenizers import Tokenizer
 
 WEIGHTS_DIR = Path(__file__).resolve().parent / "weights" / "builtin"

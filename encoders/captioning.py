@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from encoders.base import Preprocess
 from encoders.builtin import IMAGE_BATCH, Weights, is_builtin_folder
@@ -23,6 +22,7 @@ from encoders.specs import Spec, parse_spec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from PIL import Image
     from tokenizers import Tokenizer
 
 DECODER = "decoder.onnx"

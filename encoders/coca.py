@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from encoders import sources
 from encoders.captioning import Captioner, without_decoder
@@ -24,6 +23,9 @@ from encoders.openclip import TorchModel
 from encoders.specs import Spec
 from encoders.store import Store
 from encoders.tokens import EOT, SOT
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PICTURES = 4
 """Pictures searched at once: a step's logits are (pictures * beams, tokens, 49408) float32."""

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from encoders.base import Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderError
@@ -31,6 +30,7 @@ from encoders.tokens import Tokenizer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from PIL import Image
 
 FORMAT = 1
 BATCH = 32  # rows per run: memory stays bounded whatever the caller hands over

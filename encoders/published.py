@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import functools
 import importlib.util
 import json
@@ -98,6 +97,8 @@ def architecture(spec: Spec) -> tuple[dict[str, Any], Path | None, str]:
         return config, path, path.stem
     shipped = shipped_architecture(spec.model)
     if shipped is None:
+        import difflib
+
         lower = {name.lower(): name for name in model_names()}
         near = [lower[name] for name in difflib.get_close_matches(spec.model.lower(), lower, n=5, cutoff=0.4)]
         raise EncoderUnavailableError(

@@ -6,7 +6,6 @@ the folder's config.json) that says how text is cleaned before and how ids are f
 
 from __future__ import annotations
 
-import gzip
 import html
 import string
 from collections.abc import Callable, Sequence
@@ -142,6 +141,8 @@ class Tokenizer:
 
 def clip_tokenizer(merges_gz: Path, *, context_length: int = 77, clean: str = "lower") -> Tokenizer:
     """Return CLIP's byte-pair tokenizer from open_clip's `bpe_simple_vocab_16e6.txt.gz`."""
+    import gzip
+
     from tokenizers import AddedToken, Regex, models, pre_tokenizers
     from tokenizers import Tokenizer as FastTokenizer
 

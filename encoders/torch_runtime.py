@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from encoders.base import Embeddings, Pixels, Preprocess, normalize
 from encoders.onnx_runtime import BATCH, check_pixels, encode_in_batches, finite
 from encoders.openclip import TorchModel
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class TorchEncoder:

@@ -313,12 +313,14 @@ def _answer(
 ) -> None:
     """Open the index, ask, and deliver the answer."""
     from indexer import Index
-    from search import Results, Searcher
+    from search import Results, Searcher, list_files
 
     with Index.open(index_folder(index_dir), remember=remembers_questions(), exact=exact) as opened:
         delivery.prepare(opened)
         if opened.space is None:
             results = Results(query, (), searched=0, left=0)
+        elif not (spec or query.terms or query.like or query.unlike):
+            results = list_files(opened, query)  # conditions alone: no encoder
         else:
             choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
             chosen = choose(opened.space)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from indexer import tables as t
 from indexer import words as text_tables
-from indexer.catalog import Catalog, parts
+from indexer.catalog import Catalog
 from indexer.errors import IndexDamagedError, storage_errors
 from indexer.records import Space, WordHit
 from indexer.selection import Ids, Selection, read_pairs
@@ -36,57 +36,72 @@ def embeddings_of(catalog: Catalog, among: Selection, space: Space) -> Embedded:
     """Return the embeddings of a space that at least one of the chosen files shows."""
     assert among.content_ids is not None
     # CROSS JOIN keeps this order: two look-ups for each content, in indexes that hold all that is asked.
-    query = (
-        "SELECT embedding.id, frame.id FROM json_each(?) AS chosen "
-        "CROSS JOIN frame ON frame.content_id = chosen.value "
+    source = (
+        "FROM json_each(?) AS chosen CROSS JOIN frame ON frame.content_id = chosen.value "
         "CROSS JOIN embedding ON embedding.frame_id = frame.id AND embedding.space_id = ?"
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        pairs = read_pairs(connection.exec_driver_sql(query, (_listed(among.content_ids), space.id)))
+        asked = _listed(among.content_ids)
+        pairs = read_pairs(connection, "embedding.id", "frame.id", source, asked, space.id)
     pairs = pairs[np.argsort(pairs[:, 0])]
     return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
 
 
 def embeddings_of_frames(catalog: Catalog, frame_ids: Sequence[int], space: Space) -> Embedded:
     """Return the embeddings of a space that belong to these frames."""
-    query = (
-        "SELECT embedding.id, embedding.frame_id FROM json_each(?) AS chosen "
+    source = (
+        "FROM json_each(?) AS chosen "
         "CROSS JOIN embedding ON embedding.frame_id = chosen.value AND embedding.space_id = ?"
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        asked = json.dumps(sorted(set(frame_ids)))
-        pairs = read_pairs(connection.exec_driver_sql(query, (asked, space.id)))
+        asked = json.dumps(sorted(set(map(int, frame_ids))))
+        pairs = read_pairs(connection, "embedding.id", "embedding.frame_id", source, asked, space.id)
     pairs = pairs[np.argsort(pairs[:, 0])]
     return Embedded(pairs[:, 0].copy(), pairs[:, 1].copy())
+
+
+def files_of(catalog: Catalog, frame_ids: Sequence[int]) -> Ids:
+    """Return (n, 2) int64, each of these frames with each file that shows it; no row is checked."""
+    source = (
+        "FROM json_each(?) AS chosen CROSS JOIN frame ON frame.id = chosen.value "
+        "CROSS JOIN file ON file.content_id = frame.content_id"
+    )
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        return read_pairs(connection, "frame.id", "file.id", source, json.dumps(list(map(int, frame_ids))))
 
 
 def living(catalog: Catalog, embedding_ids: Ids) -> npt.NDArray[np.bool_]:
     """Return for each embedding whether a file shows it."""
     query = (
-        "SELECT embedding.id, 1 FROM json_each(?) AS chosen "
+        "SELECT group_concat(embedding.id) FROM json_each(?) AS chosen "
         "CROSS JOIN embedding ON embedding.id = chosen.value "
         "CROSS JOIN frame ON frame.id = embedding.frame_id "
         "WHERE EXISTS (SELECT 1 FROM file WHERE file.content_id = frame.content_id)"
     )
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        pairs = read_pairs(connection.exec_driver_sql(query, (_listed(embedding_ids),)))
-    return np.isin(embedding_ids, pairs[:, 0])
+        alive = connection.exec_driver_sql(query, (_listed(embedding_ids),)).scalar_one()
+    return np.isin(embedding_ids, np.fromstring(alive or "", np.int64, sep=","))
 
 
 def whole_frames(catalog: Catalog, file_ids: Sequence[int]) -> dict[int, int]:
     """Return {file id: its first frame that is the whole picture, else its first}."""
-    found: dict[int, int] = {}
+    query = (
+        "SELECT file.id, frame.id FROM json_each(?) AS chosen CROSS JOIN file ON file.id = chosen.value "
+        "CROSS JOIN frame ON frame.content_id = file.content_id "
+        "ORDER BY frame.x IS NULL, frame.position DESC"
+    )
+    # SQLite takes no number of more than 64 bits; no picture has one.
+    asked = json.dumps([int(file_id) for file_id in file_ids if abs(file_id) < 1 << 63])
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        # SQLite takes no number of more than 64 bits; no picture has one.
-        for part in parts([file_id for file_id in file_ids if abs(file_id) < 1 << 63]):
-            query = (
-                select(t.file.c.id, t.frame.c.id)
-                .join(t.frame, t.frame.c.content_id == t.file.c.content_id)
-                .where(t.file.c.id.in_(part))
-                .order_by(t.frame.c.x.is_not(None), t.frame.c.position)
-            )
-            for file_id, frame_id in connection.execute(query):
-                found.setdefault(file_id, frame_id)
+        return _last_of_each(connection, query, asked)
+
+
+def _last_of_each(connection: Connection, query: str, asked: str) -> dict[int, int]:
+    """Return {first column: second} of rows of two; of several with one key, the last."""
+    result = connection.exec_driver_sql(query, (asked,))
+    cursor: Any = result.cursor
+    found: dict[int, int] = dict(cursor.fetchall())
+    result.close()
     return found
 
 
@@ -109,18 +124,23 @@ def ranked_words(
                 scores = {**complete, **scores}
     except IndexDamagedError as error:
         return [], error.what
-    best = sorted(scores.items(), key=lambda item: (item[0] not in complete, -item[1], item[0]))
-    return [(content_id, score, content_id in complete) for content_id, score in best], None
+    content_ids = np.fromiter(scores.keys(), np.int64, len(scores))
+    values = np.fromiter(scores.values(), np.float64, len(scores))
+    every = np.isin(content_ids, np.fromiter(complete.keys(), np.int64, len(complete)))
+    order = np.lexsort((content_ids, -values, ~every))
+    best = zip(content_ids[order].tolist(), values[order].tolist(), every[order].tolist(), strict=True)
+    return list(best), None
 
 
 def word_hits(catalog: Catalog, written: Sequence[Written]) -> list[WordHit]:
     """Return a hit by its first frame for each content that has one, in their order."""
-    frames: dict[int, int] = {}
+    query = (
+        "SELECT frame.content_id, frame.id FROM json_each(?) AS chosen "
+        "CROSS JOIN frame ON frame.content_id = chosen.value ORDER BY frame.position DESC"
+    )
+    asked = json.dumps([content_id for content_id, _, _ in written])
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        for part in parts([content_id for content_id, _, _ in written]):
-            query = select(t.frame.c.content_id, t.frame.c.id).where(t.frame.c.content_id.in_(part))
-            for content_id, frame_id in connection.execute(query.order_by(t.frame.c.position)):
-                frames.setdefault(content_id, frame_id)
+        frames = _last_of_each(connection, query, asked)
     return [
         WordHit(frames[content_id], score, complete)
         for content_id, score, complete in written

@@ -7,16 +7,16 @@ SQL's own NOT would lose the pictures that do not say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
+    ColumnClause,
     ColumnElement,
-    CursorResult,
+    Connection,
     Integer,
     LargeBinary,
     and_,
@@ -28,6 +28,7 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.sql import visitors
 
 from encoders import UsageError
 from indexer import filters as f
@@ -71,20 +72,29 @@ class Selection:
         return at < len(self.file_ids) and int(self.file_ids[at]) == file_id
 
 
-def select_files(catalog: Catalog, where: f.Filter | None) -> Selection:
-    """Return the files that have a picture and match; `refuse_deep` was asked before."""
-    living = t.file.c.content_id.is_not(None)
+def select_files(catalog: Catalog, where: f.Filter | None, total: int | None = None) -> Selection:
+    """Return the files that have a picture and match; `refuse_deep` was asked before.
+
+    Args:
+        total: how many files have a picture, where that is known.
+    """
+    if total is None:
+        total = _count(catalog)
     if where is None:
-        with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-            total = connection.execute(select(func.count()).select_from(t.file).where(living)).scalar_one()
         return Selection(total, total)
-    total = select_files(catalog, None).total
     file_ids, content_ids = _evaluate(catalog, where)
     # Sorted by hand: np.unique makes a hash table first, which takes ten times as long.
     content_ids = np.sort(content_ids)
     distinct = np.ones(len(content_ids), bool)
     np.not_equal(content_ids[1:], content_ids[:-1], out=distinct[1:])
     return Selection(len(file_ids), total, where, file_ids, content_ids[distinct])
+
+
+def _count(catalog: Catalog) -> int:
+    """Return how many files have a picture, 20 ms a million."""
+    with storage_errors(catalog.folder), catalog.engine.connect() as connection:
+        query = "SELECT count(*) FROM file WHERE content_id IS NOT NULL"
+        return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def refuse_deep(where: f.Filter | None) -> None:
@@ -151,19 +161,38 @@ def _evaluate(catalog: Catalog, node: f.Filter) -> tuple[Ids, Ids]:
 
 
 def _query(catalog: Catalog, condition: ColumnElement[bool]) -> tuple[Ids, Ids]:
-    query = select(t.file.c.id, t.file.c.content_id).join(t.content, t.content.c.id == t.file.c.content_id)
+    columns = func.group_concat(t.file.c.id), func.group_concat(t.file.c.content_id)
+    if any(column.table is t.content for column in _columns_of(condition)):
+        query = select(*columns).join(t.content, t.content.c.id == t.file.c.content_id)
+    else:
+        # A folder and a name are of the file alone: no look-up for each of its contents.
+        query = select(*columns).where(func.typeof(t.file.c.content_id) == "integer")
     with storage_errors(catalog.folder), catalog.engine.connect() as connection:
-        pairs = read_pairs(connection.execute(query.where(condition)))
+        pairs = parse_pairs(connection.execute(query.where(condition)).one())
     pairs = pairs[np.argsort(pairs[:, 0])]
     return pairs[:, 0], pairs[:, 1]
 
 
-def read_pairs(result: CursorResult[Any]) -> Ids:
-    """Return (n, 2) int64 of a result of two integers: past SQLAlchemy's rows, a million take 0.3 s."""
-    cursor: Any = result.cursor
-    flat = np.fromiter(chain.from_iterable(cursor), np.int64)
-    result.close()
-    return flat.reshape(-1, 2)
+def _columns_of(condition: ColumnElement[bool]) -> list[ColumnClause[Any]]:
+    return [element for element in visitors.iterate(condition) if isinstance(element, ColumnClause)]
+
+
+def read_pairs(connection: Connection, first: str, second: str, source: str, *parameters: object) -> Ids:
+    """Return (n, 2) int64 of two columns of integers that are never NULL, in any order.
+
+    Args:
+        source: the rest of the statement, from FROM on.
+    """
+    statement = f"SELECT group_concat({first}), group_concat({second}) {source}"
+    return parse_pairs(connection.exec_driver_sql(statement, parameters).one())
+
+
+def parse_pairs(lists: Sequence[str | None]) -> Ids:
+    """Return (n, 2) int64 of two lists as group_concat writes them: half the time that rows take in Python.
+
+    SQLite's longest text, 10^9 bytes, holds 90 million ids.
+    """
+    return np.stack([np.fromstring(one or "", np.int64, sep=",") for one in lists], axis=1)
 
 
 # -- compiling

@@ -204,33 +204,55 @@ def search(
     asked = phrases_of(words, pairs=not every)
     found: dict[int, float] = {}
     if expression := _expression(connection, "words", asked, every):
-        query = (
-            f"SELECT rowid, bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT}) AS score FROM words "
-            f"WHERE words MATCH ? {'' if contents is None else 'AND pixseek_chosen_content(words.rowid)'} "
-            "AND EXISTS (SELECT 1 FROM file WHERE content_id = words.rowid) ORDER BY score, rowid LIMIT ?"
-        )
-        for content_id, score in _pairs(connection, query, expression, most):
+        chosen = "" if contents is None else "AND pixseek_chosen_content(words.rowid)"
+        for content_id, score in _best(connection, _WORDS, chosen, expression, most):
             found[content_id] = -(score or 0.0)  # NULL where damage made it no number
     if expression := _expression(connection, "names", asked, every):
-        query = (
-            "SELECT file.content_id, bm25(names) AS score "
-            "FROM names CROSS JOIN file ON file.id = names.rowid "
-            f"WHERE names MATCH ? {'' if files is None else 'AND pixseek_chosen_file(names.rowid)'} "
-            "AND file.content_id IS NOT NULL ORDER BY score, names.rowid LIMIT ?"
-        )
+        chosen = "" if files is None else "AND pixseek_chosen_file(names.rowid)"
         best: dict[int, float] = {}
-        for content_id, score in _pairs(connection, query, expression, most):
+        for content_id, score in _best(connection, _NAMES, chosen, expression, most):
             best[content_id] = max(best.get(content_id, 0.0), -(score or 0.0) * _NAME_WEIGHT)
         for content_id, score in best.items():
             found[content_id] = found.get(content_id, 0.0) + score
     return found
 
 
-def _pairs(connection: Connection, query: str, *parameters: object) -> list[tuple[int, float | None]]:
+_RANKED = "SELECT rowid AS id, {weighed} AS score FROM {table} WHERE {table} MATCH ? {chosen} "
+_WORDS = (
+    _RANKED.format(
+        weighed=f"bm25(words, {_CAPTION_WEIGHT}, {_KEYWORD_WEIGHT})", table="words", chosen="{chosen}"
+    ),
+    "SELECT CASE WHEN EXISTS (SELECT 1 FROM file WHERE content_id = best.id) THEN best.id END, best.score "
+    "FROM ({ranked}) AS best",
+)
+_NAMES = (
+    _RANKED.format(weighed="bm25(names)", table="names", chosen="{chosen}"),
+    "SELECT file.content_id, best.score FROM ({ranked}) AS best LEFT JOIN file ON file.id = best.id",
+)
+
+
+def _best(
+    connection: Connection, queries: tuple[str, str], chosen: str, expression: str, most: int
+) -> Iterator[tuple[int, float | None]]:
+    """Yield (content id, bm25) of the best rows that a file still shows, best first."""
+    ranked, shown = queries
+    ranked = ranked.format(chosen=chosen)
+    # A file is looked for behind the best rows only: each look-up costs as much as a row's bm25.
+    first = shown.format(ranked=f"{ranked} ORDER BY score, rowid LIMIT ?")
+    pairs = _pairs(connection, first, expression, most)
+    living = [pair for pair in pairs if pair[0] is not None]
+    if len(pairs) == most and len(living) < most:
+        # Some of them stand for nothing: those behind them come up.
+        every = shown.format(ranked=ranked) + " ORDER BY best.score, best.id"
+        living = [pair for pair in _pairs(connection, every, expression) if pair[0] is not None][:most]
+    yield from living
+
+
+def _pairs(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, float | None]]:
     """Return the rows of a query past SQLAlchemy's own, which take as long as the query."""
     result = connection.exec_driver_sql(query, parameters)
     cursor: Any = result.cursor
-    pairs: list[tuple[int, float | None]] = cursor.fetchall()
+    pairs: list[tuple[Any, float | None]] = cursor.fetchall()
     result.close()
     return pairs
 

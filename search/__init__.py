@@ -6,7 +6,8 @@ address), `soundness` (what cannot be asked), `fetch` (a picture from a public a
 text), `aims` (terms as embeddings), `fusion` (several parts made one ranking), `feedback` (examples),
 `ranking` (a question beside one library), `negation`, `measuring` and `calibration` (what scores are
 worth), `narrowing` (what is excluded, what stands behind what), `judging` (how probably a file matches),
-`results` (`Hit`, `Results`), `searcher` (`Searcher`). `duplicates`: which files are one picture.
+`results` (`Hit`, `Results`), `listing` (hits; conditions alone), `reading` (what is read meanwhile),
+`searcher` (`Searcher`). `duplicates`: which files are one picture.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from search.language.parsing import all_of, parse, parse_filter
     from search.language.printing import print_filter, print_query
     from search.language.syntax import QuerySyntaxError
+    from search.listing import list_files
     from search.measuring import PHRASES, discriminant, nonsense
     from search.query import (
         Concept,
@@ -54,6 +56,7 @@ _HOMES = {
     "duplicates.grouping": ("group_hits",),
     "duplicates.keeping": ("KEEP_NAMES", "KeepRule"),
     "language.parsing": ("all_of", "parse", "parse_filter"),
+    "listing": ("list_files",),
     "measuring": ("PHRASES", "discriminant", "nonsense"),
     "language.printing": ("print_filter", "print_query"),
     "query": (
@@ -118,6 +121,7 @@ __all__ = [
     "encode_prompted",
     "find_duplicates",
     "group_hits",
+    "list_files",
     "load_picture",
     "nonsense",
     "of_bank",

@@ -42,7 +42,7 @@ _USUAL_SPREAD, _USUAL_COUNT = 0.1, 8
 WORD_WEIGHT, _MOST_WORDS, ALL_WORDS = 0.1, 3.0, 3.0
 """Standard deviations that one unit of bm25 is worth in `hybrid`, the most that words can add so, and what a
 picture gets where all the words stand: a name that no encoder knows (`Fido`) must come first."""
-_LEAST_CANDIDATES, _MOST_CANDIDATES = 128, 1 << 14
+_LEAST_CANDIDATES, _MOST_CANDIDATES = 4096, 1 << 14
 """Pictures that a probe of `fuse_late` brings, unless fewer are enough to be certain."""
 JOINED_WORDS = 20
 """Words of a joined sentence at most: longer ones find no more than the sum; contexts end at 48 tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +60,16 @@ class Doorman:
         self._shows: dict[int, bool] = {}
         self.turned_away: set[int] = set()
         """File ids."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is excluded."""
+        return not self._unwanted
+
+    def showing(self, frames: Collection[int]) -> set[int]:
+        """Return those of the frames that show something unwanted."""
+        self._look_at(set(frames))
+        return {frame for frame in frames if self._shows.get(frame, False)}
 
     def admit(self, found: Sequence[Found]) -> list[Found]:
         """Return those that show nothing unwanted, in their order."""

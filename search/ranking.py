@@ -83,7 +83,9 @@ class Question:
             # Across the modality gap a picture must have both; texts alone are one sentence, mostly.
             return (self._late if self.parts.across else self._hybrid)(index, count, among, words)
         near = index.nearest(self.vector, count, among)
-        return [Ranked(one.frame_id, *(_even(one.score),) * 2) for one in near], len(near) < count
+        scores = _even(np.array([one.score for one in near]))
+        ranked = [Ranked(one.frame_id, score, score) for one, score in zip(near, scores, strict=True)]
+        return ranked, len(near) < count
 
     def _late(
         self, index: Library, count: int, among: Selection | None, words: Words
@@ -121,11 +123,12 @@ class Question:
     ) -> list[Ranked]:
         scores = embeddings @ self.vector
         return [
-            Ranked(number, _even(key), _even(score), words.get(number, (0.0, False))[1])
-            for number, key, score in zip(ids.tolist(), keys, scores, strict=True)
+            Ranked(number, key, score, words.get(number, (0.0, False))[1])
+            for number, key, score in zip(ids.tolist(), _even(keys), _even(scores), strict=True)
         ]
 
 
-def _even(number: float) -> float:
+def _even(numbers: npt.NDArray[np.floating]) -> list[float]:
     """float32 sums differ in the last bits with the order of storage; six decimals do not."""
-    return round(float(number), 6)
+    even: list[float] = np.round(numbers.astype(np.float64), 6).tolist()
+    return even

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from encoders import EncoderMismatchError, UsageError
 from search.aims import Aim, Embedding, Examples, Load, aims_of, each_once, embeddings_of
 from search.calibration import NOTHING, Calibration
 from search.feedback import feedback_parts
-from search.fusion import join_texts, mmr
+from search.fusion import Ints, join_texts, mmr
 from search.judging import DOUBTFUL, Judge, probable
-from search.narrowing import Doorman, Found, Looks, grouped, labels_of
+from search.listing import Listable, hits_of, list_files
+from search.narrowing import Doorman, Found, grouped, labels_of
 from search.query import Fusion, Picture, Query, Term, Text, load_part
 from search.ranking import Library, Question, Ranked
-from search.results import Hit, Results
+from search.reading import Readable, asked_words, read_ahead
+from search.results import Results
 from search.soundness import refuse_nonsense
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from encoders import Encoder
-    from indexer import Filter, Selection, Space
+    from indexer import Selection, Space
 
 DEFAULT_FUSION: Fusion = "hybrid"
 """What a question without a wish gets; docs/fusion.md has the numbers."""
@@ -43,24 +45,15 @@ _POOL = 200
 _HIGHEST_K = 1 << 16
 
 
-class OpenIndex(Examples, Library, Looks, Protocol):
+class OpenIndex(Examples, Library, Readable, Listable, Protocol):
     """The part of `indexer.Index` that a search needs."""
 
     @property
     def space(self) -> Space | None: ...
-    def select(self, where: Filter | None) -> Selection: ...
     def frames(
         self, frame_ids: Sequence[int], among: Selection | None = None
     ) -> Mapping[int, Sequence[Any]]: ...
-    def sample(self, size: int = ...) -> Embedding: ...
-    def listed(
-        self, among: Selection, k: int, sort: Literal["taken", "name", "size"] = ...
-    ) -> Sequence[Any]: ...
-
-
-_FROM_RECORD = tuple(
-    field.name for field in fields(Hit) if field.name not in ("rank", "score", "probability", "group")
-)
+    def files_of(self, frame_ids: Sequence[int], among: Selection | None = None) -> Ints: ...
 
 
 class Searcher:
@@ -127,20 +120,22 @@ class Searcher:
             EncoderError: the encoder returned something that is no embedding.
         """
         refuse_nonsense(query)
-        among = self._index.select(query.where)
+        # Conditions alone need nothing of what pictures show.
+        if not (query.terms or query.like or query.unlike):
+            return list_files(self._index, query)
         fusion = query.fusion or DEFAULT_FUSION
         terms = query.terms if fusion == "late" else _joined(query.terms)
-        aims = aims_of(terms, self._index, self._encoder, self._load, self._calibration.prompts)
-        # Conditions alone need nothing of what pictures show.
-        shows = bool(query.terms or query.like or query.unlike)
-        sample = self._index.sample() if shows else np.empty((0, self._encoder.dim), np.float32)
+        with read_ahead(self._index, query.where, asked_words(terms) if fusion == "hybrid" else ""):
+            aims = aims_of(terms, self._index, self._encoder, self._load, self._calibration.prompts)
+        among = self._index.select(query.where)
+        sample = self._index.sample()
         unwanted = [aim for aim in aims if aim.excluded]
         doorman = Doorman(self._index, self._calibration, unwanted, sample)
         wanted = each_once([aim for aim in aims if not aim.excluded])
         total = sum(max(aim.weight, 0.0) for aim in wanted) or 1.0
         parts = [*wanted, *self._examples(query, sample, total)]
         if not parts:
-            return self._listed(query, among, doorman)
+            return list_files(self._index, query, doorman)
         # What is excluded also pushes: of what stays, the more it looks like that, the later it comes.
         parts += [replace(aim, weight=-PUSH * total, excluded=False, words=None) for aim in unwanted]
         question = Question.of(parts, sample, fusion)
@@ -161,13 +156,14 @@ class Searcher:
         wide = query.group or query.diversity or query.auto_cut
         wish = max(query.k, _POOL) if wide else query.k
         fetch = max(_FIRST_FETCH, 2 * min(wish, _HIGHEST_K))
+        seen = _Seen(unlike=frozenset(query.unlike), counted=not (doorman.is_idle or query.exclude))
         # An encoder of which only its own library is known cannot tell a library of one theme from junk.
         may_be_nothing = self._calibration.absolute and judge.of_text
         while True:
             frames, exhausted = question.best_frames(self._index, fetch, among)
             found = [
                 one
-                for one in self._best_per_file(frames, among)
+                for one in self._best_per_file(frames, among, seen, doorman)
                 if one.record.path not in query.exclude and one.record.file_id not in query.unlike
             ]
             admitted = judge.probabilities(doorman.admit(found))
@@ -185,7 +181,7 @@ class Searcher:
             groups = self._spread(groups, query)
         return Results(
             query,
-            _hits(groups[: query.k], query.sort),
+            hits_of(groups[: query.k], query.sort),
             searched=among.total,
             left=among.files,
             excluded=len(doorman.turned_away),
@@ -194,32 +190,38 @@ class Searcher:
             notes=_doubts(best) if may_be_nothing and kept and query.min_probability is None else (),
         )
 
-    def _listed(self, query: Query, among: Selection, doorman: Doorman) -> Results:
-        """Return the files that the conditions leave, unranked: newest first unless sorted otherwise."""
-        order = "taken" if query.sort == "score" else query.sort
-        fetch = max(_FIRST_FETCH, min(query.k, _HIGHEST_K))
-        while True:
-            records = self._index.listed(among, fetch, order)
-            found = doorman.admit(
-                [Found(0.0, 0.0, record) for record in records if record.path not in query.exclude]
-            )
-            groups = grouped(found, labels_of(found, query.group, self._index))
-            if len(records) < fetch or len(groups) >= query.k:
-                break
-            fetch *= 4
-        hits = _hits(groups[: query.k], "score")
-        return Results(query, hits, among.total, among.files, excluded=len(doorman.turned_away))
+    def _best_per_file(
+        self, frames: Sequence[Ranked], among: Selection, seen: _Seen, doorman: Doorman
+    ) -> list[Found]:
+        """Return each file by its best frame, best first; ties in the order of paths, then of frames.
 
-    def _best_per_file(self, frames: Sequence[Ranked], among: Selection) -> list[Found]:
-        """Return each file by its best frame, best first; ties in the order of paths, then of frames."""
-        records = self._index.frames([frame.frame_id for frame in frames], among)
+        Files that the doorman surely turns away are left out: only their ids are read, not their rows.
+        """
+        new = [frame.frame_id for frame in frames if frame.frame_id not in seen.frames]
+        seen.frames.update(new)
+        shows = doorman.showing(new) if seen.counted else set()
+        seen.records.update(self._index.frames([frame for frame in new if frame not in shows], among))
+        if shows:
+            for frame_id, file_id in self._index.files_of(sorted(shows), among).tolist():
+                seen.shown.setdefault(frame_id, []).append(file_id)
         best: dict[int, Found] = {}
+        turned_away: dict[int, tuple[float, int]] = {}
         for frame in frames:
             score = max(-1.0, min(1.0, frame.score))
-            for record in records.get(frame.frame_id, ()):
+            for record in seen.records.get(frame.frame_id, ()):
                 known = best.get(record.file_id)
                 if known is None or (frame.key, -record.frame_id) > (known.key, -known.record.frame_id):
                     best[record.file_id] = Found(frame.key, score, record, frame.written)
+            for file_id in seen.shown.get(frame.frame_id, ()):
+                place = (frame.key, -frame.frame_id)
+                turned_away[file_id] = max(place, turned_away.get(file_id, place))
+        for file_id, place in turned_away.items():
+            other = best.get(file_id)
+            if other is not None and (other.key, -other.record.frame_id) > place:
+                continue  # what shows the unwanted is not what matched best
+            best.pop(file_id, None)
+            if file_id not in seen.unlike:
+                doorman.turned_away.add(file_id)
         return sorted(best.values(), key=lambda one: (-one.key, one.record.path, one.record.frame_id))
 
     def _spread(self, groups: list[list[Found]], query: Query) -> list[list[Found]]:
@@ -233,6 +235,25 @@ class Searcher:
         keys = np.array([group[0].key for group in pool])
         order = mmr(embeddings, keys, min(query.k, len(pool)), query.diversity)
         return [pool[place] for place in order]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was read for one question: it asks again for more, and most of that is the same.
+
+    Attributes:
+        unlike: files that are no answers.
+        counted: files that are turned away are known by their frames, without their rows.
+        frames: those that were read.
+        records: {frame: rows of its files}.
+        shown: {frame that shows what is excluded: its files}.
+    """
+
+    unlike: frozenset[int]
+    counted: bool
+    frames: set[int] = field(default_factory=set)
+    records: dict[int, Sequence[Any]] = field(default_factory=dict)
+    shown: dict[int, list[int]] = field(default_factory=dict)
 
 
 def _doubts(best: float) -> tuple[str, ...]:
@@ -255,23 +276,3 @@ def _joined(terms: Sequence[Term]) -> tuple[Term, ...]:
         [term.part.words for term in texts if isinstance(term.part, Text)], [term.weight for term in texts]
     )
     return (*(Term(Text(words), weight) for words, weight in pairs), *others)
-
-
-def _hits(groups: Sequence[Sequence[Found]], sort: str) -> tuple[Hit, ...]:
-    """Return a hit per group, the rest of it behind; ranked as they come, then sorted."""
-    hits = []
-    for rank, (first, *behind) in enumerate(groups, start=1):
-        rest = tuple(_hit(one, rank) for one in behind)
-        hits.append(_hit(first, rank, rest))
-    if sort == "taken":  # newest first, undated last
-        hits.sort(key=lambda hit: hit.taken_at or "", reverse=True)
-    elif sort == "name":
-        hits.sort(key=lambda hit: hit.path)
-    elif sort == "size":
-        hits.sort(key=lambda hit: -hit.size_bytes)
-    return tuple(hits)
-
-
-def _hit(found: Found, rank: int, group: tuple[Hit, ...] = ()) -> Hit:
-    values = {name: getattr(found.record, name) for name in _FROM_RECORD}
-    return Hit(rank=rank, score=found.score, probability=found.probability, group=group, **values)

@@ -10,6 +10,7 @@ import pty
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def paths(pixseek: Pixseek, *arguments: str | bytes | Path, **options: object) -
 )  # fmt: skip
 def test_a_question_has_many_forms(inside: Inside, arguments: list[str]) -> None:
     assert paths(inside, "search", *arguments)[0] == "red"
+
+
+def test_conditions_alone_are_answered_without_the_encoder(library: Pixseek) -> None:
+    """Of a friend's index, say: asked by a pixseek that has no encoder called color."""
+    asked = [sys.executable, str(ROOT / "cli.py"), "search"]
+    options = {"env": library.environ | {"PYTHONPATH": str(ROOT)}, "cwd": library.home, "check": False}
+    listed = subprocess.run([*asked, "path:*/red.png", "--json"], capture_output=True, **options)  # type: ignore
+    answer = json.loads(listed.stdout)
+    assert [Path(hit["path"]).name for hit in answer["hits"]] == ["red.png"]
+    assert (answer["encoder"], answer["searched"]) == ("color", 4)
+    assert subprocess.run([*asked, "red"], capture_output=True, **options).returncode == 2  # type: ignore
 
 
 def test_more_is_found_like_a_hit_and_less_like_another(inside: Inside) -> None:

@@ -1,9 +1,11 @@
 """How long questions take on an index of N made-up pictures, cold and warm, and what memory they need.
 
-`python -m tests.benchmarks.asking --rows N [--index FOLDER] [--rounds R]`, from the root: makes the index
-where FOLDER has none (a temporary folder without --index; a million takes five minutes and 2.2 GB), then
-prints the median of each question in one process, the first time and after, and of whole commands with their
-peak memory. What is timed is the machine as it is: nothing is dropped from its page cache.
+`python -m tests.benchmarks.asking --rows N [--index FOLDER] [--rounds R] [--only NAME]...`, from the root:
+makes the index where FOLDER has none (a temporary folder without --index; a million takes five minutes and
+2.2 GB, ten million an hour and 24 GB), then prints the median of each question in one process, the first time
+and after, with the processor's time beside it and what the process holds, of the parts of a question that
+read the index, and of whole commands with their peak memory. What is timed is the machine as it is: nothing
+is dropped from its page cache.
 
 The pictures are points around what the built-in encoder says of 40 sentences, as near to them as photos are;
 one of ten has a caption, one of fifty a look-alike, three of a hundred stand in two folders.
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +147,10 @@ def questions() -> dict[str, Query]:
         "like and unlike": (scene, {"like": (17, 170), "unlike": (400,)}),
         "conditions alone": ("taken:2023", {}),
         "nonsense": ("asdf qwer zxcv", {}),
+        "without much": ("tree -photo -scene -people -dog -beach", {}),
+        "without itself, 2,000 hits": ("dog -dog", {"k": 2000}),
+        "a common word, auto-cut": ("dog", {"auto_cut": True}),
+        "a common word, from 5 %": ("dog", {"min_probability": 0.05}),
     }
     return {
         name: dataclasses.replace(compose_query([line]), **changes)  # type: ignore[arg-type]
@@ -151,8 +158,9 @@ def questions() -> dict[str, Query]:
     }
 
 
-def warm(folder: Path, encoder: Encoder, query: Query, rounds: int) -> tuple[float, float]:
-    """Return seconds of a question the first time, and the median after, in an index that was asked before.
+def warm(folder: Path, encoder: Encoder, query: Query, rounds: int) -> tuple[float, float, float]:
+    """Return seconds of a question the first time, and the medians after, by the clock and by the processor,
+    in an index that was asked before.
 
     Between the rounds another question is asked, so that only filters are remembered.
     """
@@ -160,13 +168,42 @@ def warm(folder: Path, encoder: Encoder, query: Query, rounds: int) -> tuple[flo
         searcher = Searcher(index, encoder)
         other = compose_query(["a photo of a castle"])
         searcher.search(other)
-        times = []
+        times, busy = [], []
         for _ in range(rounds + 1):
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             searcher.search(query)
             times.append(time.perf_counter() - began)
+            busy.append(time.process_time() - worked)
             searcher.search(other)
-    return times[0], statistics.median(times[1:])
+    return times[0], statistics.median(times[1:]), statistics.median(busy[1:])
+
+
+def parts(folder: Path, rounds: int) -> dict[str, float]:
+    """Return the median seconds of what a question reads of the index beside the vectors."""
+    words = "a dog on a beach"
+    read: dict[str, Callable[[Index], object]] = {
+        "opening": lambda index: index.space,
+        "counting the files": lambda index: index.select(None),
+        "opening the vectors, a sample": lambda index: index.sample(),
+        "words": lambda index: index.matching_words(words, 1000),
+        "rows of 1,000 frames": lambda index: index.frames(range(1, 1001)),
+        "ids of 100,000 frames": lambda index: index.files_of(range(1, 100_001)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in read}
+    for _ in range(rounds):
+        for name, part in read.items():
+            began = time.perf_counter()
+            with Index.open(folder) as index:
+                part(index)
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def resident_mb() -> int:
+    """Return what this process holds now, mapped files in it, in MB; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS")), 0)
 
 
 _COMMAND = """
@@ -196,6 +233,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--index", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", help="a question by its name in the table")
     wanted = parser.parse_args()
     encoder = BuiltinEncoder()
     with tempfile.TemporaryDirectory() as made:
@@ -204,10 +242,15 @@ def main() -> None:
             began = time.perf_counter()
             make_index(folder, wanted.rows, encoder)
             print(f"an index of {wanted.rows:,} pictures, made in {time.perf_counter() - began:.0f} s")
-        print(f"{'in one process':28} {'first':>8} {'then':>8}")
+        print(f"{'in one process':28} {'first':>8} {'then':>8} {'busy':>8} {'holds':>8}")
         for name, query in questions().items():
-            first, then = warm(folder, encoder, query, wanted.rounds)
-            print(f"{name:28} {first * 1000:5.0f} ms {then * 1000:5.0f} ms", flush=True)
+            if wanted.only and name not in wanted.only:
+                continue
+            spans = " ".join(f"{s * 1000:5.0f} ms" for s in warm(folder, encoder, query, wanted.rounds))
+            print(f"{name:28} {spans} {resident_mb():5,} MB", flush=True)
+        print(f"{'a part, opened anew':28} {'median':>8}")
+        for name, seconds in parts(folder, wanted.rounds).items():
+            print(f"{name:28} {seconds * 1000:5.0f} ms", flush=True)
         print(f"{'a whole command':28} {'median':>8} {'peak':>8}")
         for arguments in (["a dog on a beach"], ["a dog on a beach", "taken:2019"], ["taken:2023", "--json"]):
             seconds, peak = cold(folder, arguments, wanted.rounds)

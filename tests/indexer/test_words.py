@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import Index, IndexDamagedError, Metadata, Under, check, prune, repair
+from indexer.catalog import Catalog
 from indexer.words import STOP_WORDS, phrases_of, text_of
+from indexer.words import search as search_words
 from tests.indexer.catalogs import content, shown_at, write
 from tests.indexer.conftest import Library
 
@@ -357,3 +359,28 @@ def test_an_open_index_knows_the_words_of_new_pictures_after_refresh(tmp_path: P
         only = index.select(Under(b"/p/2.jpg"))
         assert [hit.frame_id for hit in index.matching_words("dog", 9, only)] == [2]
         assert len(index.matching_words("dog", 1)) == 1
+
+
+@pytest.mark.parametrize("where", ["caption", "name"])
+def test_rows_that_no_picture_stands_for_take_no_places(tmp_path: Path, where: str) -> None:
+    """The best few are the first of the whole list, also where rows without a picture come before them."""
+    numbers = range(1, 41)
+    captions = [
+        Metadata(caption="lake" + " far" * number if where == "caption" else None) for number in numbers
+    ]
+    folder = "/lake" if where == "name" else "/sea"
+    pictures = [
+        shown_at(folder + "/deep" * number + f"/{number}.jpg", number if number % 3 else None)
+        for number in numbers
+    ]
+    made = write(
+        tmp_path / "index",
+        [content(number, about) for number, about in zip(numbers, captions, strict=True)],
+        pictures,
+    )
+    with Catalog.open(made) as catalog, catalog.engine.connect() as connection:
+        everything = search_words(connection, "lake", 1000, None, None)
+        assert set(everything) == {number for number in numbers if number % 3}
+        best = sorted(everything, key=lambda number: (-everything[number], number))
+        for most in (1, 3, 5, 20):
+            assert set(search_words(connection, "lake", most, None, None)) == set(best[:most])
