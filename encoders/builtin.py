@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from encoders.base import Embeddings, Pixels, Preprocess, normalize
+from encoders.base import DEFAULT_BATCH, Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
 from encoders.specs import parse_spec
 
@@ -171,6 +171,11 @@ class BuiltinEncoder:
     def image_size(self) -> int:
         """Side of the square the image tower reads, pixels."""
         return self._preprocess.size
+
+    @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call: more are computed `IMAGE_BATCH` at a time."""
+        return DEFAULT_BATCH
 
     @property
     def preprocess(self) -> Preprocess:

@@ -16,6 +16,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from encoders.base import Embeddings, Pixels, Preprocess, normalize
+from encoders.base import DEFAULT_BATCH, Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderError
 from encoders.store import canonical, read_json, sha256_file, write_json
 from encoders.tokens import Tokenizer
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FORMAT = 1
-BATCH = 32  # rows per run: memory stays bounded whatever the caller hands over
+BATCH = DEFAULT_BATCH  # rows per run: memory stays bounded whatever the caller hands over
 CONFIG, GOLDEN, TOKENS = "config.json", "golden.npz", "tokenizer.json"
 
 
@@ -131,6 +132,8 @@ class OnnxEncoder:
         self._folder, self._config, self._threads = folder, config, threads
         self._spec, self._fingerprint = spec, fingerprint
         self._preprocess = Preprocess(**config["preprocess"])
+        self._lock = threading.Lock()
+        self._sessions: dict[str, InferenceSession] = {}
         self.notice: str | None = None
 
     @property
@@ -159,6 +162,11 @@ class OnnxEncoder:
         return self._preprocess
 
     @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call that suit it best."""
+        return BATCH
+
+    @property
     def runtime(self) -> str:
         """What computes: "onnx"."""
         return "onnx"
@@ -166,7 +174,7 @@ class OnnxEncoder:
     def encode_pixels(self, pixels: Pixels) -> Embeddings:
         """Return (n, dim) unit rows for (n, size, size, 3) uint8 squares, in order, `BATCH` at a time."""
         check_pixels(pixels, self.image_size)
-        return self._run(self._image, "pixels", np.ascontiguousarray(pixels))
+        return self._run(self._session("image.onnx"), "pixels", np.ascontiguousarray(pixels))
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """Return (len(images), dim) unit rows; images are RGB, upright, any size."""
@@ -180,7 +188,7 @@ class OnnxEncoder:
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        vectors = self._run(self._text, "ids", self.tokenizer(texts))
+        vectors = self._run(self._session("text.onnx"), "ids", self.tokenizer(texts))
         return finite(vectors, self.spec)
 
     @functools.cached_property
@@ -192,13 +200,12 @@ class OnnxEncoder:
         except (OSError, ValueError, KeyError) as error:
             raise EncoderDamagedError(str(path), " ".join(str(error).split())[:160]) from error
 
-    @functools.cached_property
-    def _image(self) -> InferenceSession:
-        return open_session(self._folder / "image.onnx", self._threads)
-
-    @functools.cached_property
-    def _text(self) -> InferenceSession:
-        return open_session(self._folder / "text.onnx", self._threads)
+    def _session(self, name: str) -> InferenceSession:
+        """Return the session of image.onnx or text.onnx, made when it is first asked for."""
+        with self._lock:
+            if name not in self._sessions:
+                self._sessions[name] = open_session(self._folder / name, self._threads)
+            return self._sessions[name]
 
     def _run(self, session: InferenceSession, name: str, rows: npt.NDArray[Any]) -> Embeddings:
         out = np.empty((len(rows), self.dim), dtype=np.float32)

@@ -55,6 +55,11 @@ class TorchEncoder:
         return self._built.preprocess
 
     @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call that suit it best."""
+        return BATCH
+
+    @property
     def runtime(self) -> str:
         """What computes: "torch"."""
         return "torch"
