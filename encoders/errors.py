@@ -4,6 +4,7 @@ PixseekError                      every error a person may see; `cli` maps each 
   EncoderError                    12
     EncoderUnavailableError       12  weights are not on this machine and cannot be fetched
     EncoderDamagedError           12  weights do not match their checksum, or cannot be read
+    RuntimeUnavailableError       12  a runtime cannot run an encoder here (`encoders.runtimes`)
     EncoderMismatchError          12  the index was made with another encoder
   UsageError                       2  the question itself is wrong (a query picture, a limit, a spec)
 

@@ -96,8 +96,8 @@ def physical_cores() -> int:
     return max(1, (os.cpu_count() or 2) // 2)
 
 
-def open_session(path: Path, threads: int | None) -> InferenceSession:
-    """Return an onnxruntime session on the CPU. Raises EncoderDamagedError."""
+def session_options(threads: int | None) -> Any:
+    """Return onnxruntime's options for a tower on the CPU; threads None means the physical cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,6 +106,14 @@ def open_session(path: Path, threads: int | None) -> InferenceSession:
     options.log_severity_level = 3
     # Waiting threads sleep: decoding workers need the cores between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(path: Path, threads: int | None) -> InferenceSession:
+    """Return an onnxruntime session on the CPU. Raises EncoderDamagedError."""
+    import onnxruntime
+
+    options = session_options(threads)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes derive from Exception directly
@@ -160,6 +168,23 @@ class OnnxEncoder:
     def preprocess(self) -> Preprocess:
         """From a picture to the square the image tower reads."""
         return self._preprocess
+
+    @property
+    def graph(self) -> Path:
+        """The picture tower's file."""
+        return self._folder / "image.onnx"
+
+    @property
+    def graph_sha256(self) -> str:
+        """Hex sha256 over the sha256s of the picture tower's files."""
+        files = self._config["files"]
+        known = [files[name]["sha256"] for name in sorted(files) if name.startswith("image.onnx")]
+        return hashlib.sha256("\n".join(known).encode()).hexdigest()
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of each tower; None means the physical cores."""
+        return self._threads
 
     @property
     def batch_size(self) -> int:
