@@ -27,13 +27,14 @@ from encoders.errors import (
     EncoderMismatchError,
     EncoderUnavailableError,
     PixseekError,
+    RuntimeUnavailableError,
     UsageError,
 )
 from encoders.openclip import quiet
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
-from encoders.runtimes import RUNTIMES, Choice, Runtime, RuntimeUnavailableError
+from encoders.specs import RUNTIMES, Runtime
 from encoders.trainable import Trainable
-from encoders.trials import Trial
+from encoders.trials import Choice, Trial
 
 __all__ = [
     "RUNTIMES",

@@ -11,9 +11,9 @@ from encoders.builtin import BuiltinEncoder
 from encoders.errors import UsageError
 from encoders.onnx_runtime import OnnxEncoder
 from encoders.registry import load_encoder, runtimes_of
-from encoders.runtimes import Choice
 from encoders.specs import parse_spec
 from encoders.store import Store
+from encoders.trials import Choice
 
 
 def measure_runtimes(

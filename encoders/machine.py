@@ -32,7 +32,8 @@ def has_bf16() -> bool:
 
 def gpus() -> list[str]:
     """Return the names of NVIDIA cards whose driver is loaded, without asking CUDA."""
-    found = []
+    # Windows' subsystem for Linux has no such folder, and one library for whatever card there is.
+    found = ["NVIDIA card of Windows"] if Path("/usr/lib/wsl/lib/libcuda.so.1").exists() else []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         try:
             lines = path.read_text(errors="replace").splitlines()

@@ -12,9 +12,10 @@ from PIL import Image
 
 from encoders.base import DEFAULT_BATCH, Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderError
-from encoders.onnx_runtime import check_pixels, encode_in_batches
-from encoders.runtimes import Choice, Runtime, Runtimes
-from encoders.trials import Tower
+from encoders.onnx_runtime import OnnxEncoder, check_pixels, encode_in_batches
+from encoders.runtimes import Runtimes
+from encoders.specs import Runtime
+from encoders.trials import Choice, Tower
 
 MEASURE_AFTER_S = 10.0
 """Seconds of encoding in float32 before anything is measured: who adds fifty photos never waits for it."""
@@ -137,6 +138,8 @@ class MeasuredEncoder:
             try:
                 self._tower = self._runtimes.open(self._choice.runtime)
                 self._runtime = self._choice.runtime
+                if isinstance(self._base, OnnxEncoder):
+                    self._base.release_images()
             except EncoderError:
                 # It ran when it was measured; what became of it since must not end a run that can go on.
                 self._runtimes.forget()

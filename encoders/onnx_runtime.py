@@ -201,6 +201,11 @@ class OnnxEncoder:
         check_pixels(pixels, self.image_size)
         return self._run(self._session("image.onnx"), "pixels", np.ascontiguousarray(pixels))
 
+    def release_images(self) -> None:
+        """Give back the picture tower's memory; it is opened again when a picture comes."""
+        with self._lock:
+            self._sessions.pop("image.onnx", None)
+
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """Return (len(images), dim) unit rows; images are RGB, upright, any size."""
         return encode_in_batches(self.preprocess, self.encode_pixels, images, self.dim)

@@ -18,15 +18,19 @@ from encoders import hub, published, sources
 from encoders.adapter import is_adapter, read_adapter
 from encoders.base import Encoder
 from encoders.builtin import BuiltinEncoder, is_builtin_folder
-from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
-from encoders.measured import MeasuredEncoder
+from encoders.errors import (
+    EncoderDamagedError,
+    EncoderError,
+    EncoderUnavailableError,
+    RuntimeUnavailableError,
+)
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
-from encoders.runtimes import Runtime, Runtimes, RuntimeUnavailableError
-from encoders.specs import Spec, parse_spec
+from encoders.specs import Runtime, Spec, parse_spec
 from encoders.store import Store, identity, read_json
 
 if TYPE_CHECKING:
     from encoders.openclip import TorchModel
+    from encoders.runtimes import Runtimes
     from encoders.torch_runtime import TorchEncoder
 
 RECOMMENDED = "ViT-B-32-SigLIP2-256/webli"
@@ -131,6 +135,8 @@ def load_encoder(
         base = _from_weights(parsed, store, allow_pickle, offline, runtime, threads, on_wait)
     if runtime in (None, "onnx", "torch"):
         return base
+    from encoders.measured import MeasuredEncoder
+
     runtimes = runtimes_of(base, parsed, store, allow_pickle, offline)
     return MeasuredEncoder(runtimes, None if runtime == "auto" else runtime, on_wait)
 
@@ -221,6 +227,7 @@ def runtimes_of(
     base: OnnxEncoder | TorchEncoder, spec: Spec, store: Store, allow_pickle: bool, offline: bool
 ) -> Runtimes:
     """Return what can run the pictures of an open_clip model."""
+    from encoders.runtimes import Runtimes
 
     def build() -> TorchModel:
         from encoders.openclip import TorchModel

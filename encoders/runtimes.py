@@ -17,52 +17,29 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from encoders import machine
 from encoders.base import DEFAULT_BATCH, Embeddings, Encoder, Pixels
-from encoders.errors import EncoderError
+from encoders.errors import EncoderError, RuntimeUnavailableError
 from encoders.int8_tower import RECIPE, make_int8, open_int8
 from encoders.probes import probe_squares
 from encoders.sources import INSTALL
+from encoders.specs import RUNTIMES, Runtime, known_runtime
 from encoders.store import Store, canonical, read_json, write_json
-from encoders.trials import MIN_COSINE, MIN_OVERLAP, Tower, Trial, attempt, how_many
+from encoders.trials import MIN_COSINE, MIN_OVERLAP, Choice, Tower, Trial, attempt, how_many
 
 if TYPE_CHECKING:
     from encoders.openclip import TorchModel
 
-Runtime: TypeAlias = Literal["onnx", "int8", "openvino", "bf16", "torch", "cuda"]
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 FAST_ENOUGH = 1000.0
 """Squares per second beyond which nothing else is tried: pictures are not decoded faster."""
 GAIN = 1.1
 """How much faster than onnx another must be: noise is not a reason."""
 _PROBES = 64
 _OPENVINO = 'pip install "pixseek[openvino]"'
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was measured, and what it says.
-
-    Attributes:
-        runtime: the fastest that agrees.
-        trials: of every runtime, in the order of `RUNTIMES`; those left out were not worth trying.
-        probes: squares each was tried on.
-        machine: see `machine.description`.
-    """
-
-    runtime: Runtime
-    trials: tuple[Trial, ...]
-    probes: int
-    machine: dict[str, Any]
-
-    @property
-    def chosen(self) -> Trial:
-        """The trial of `runtime`."""
-        return next(trial for trial in self.trials if trial.runtime == self.runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +141,7 @@ class Runtimes:
         best = max(agreeing, key=lambda trial: trial.rate)
         if best.rate < GAIN * trials[0].rate:
             best = trials[0]
-        choice = Choice(_known(best.runtime), tuple(trials), len(squares), machine.description())
+        choice = Choice(known_runtime(best.runtime), tuple(trials), len(squares), machine.description())
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time and breaks nothing
             write_json(self._record(), asdict(choice))
         return choice
@@ -176,7 +153,8 @@ class Runtimes:
             if record is None:
                 return None
             trials = tuple(Trial(**trial) for trial in record["trials"])
-            choice = Choice(_known(record["runtime"]), trials, int(record["probes"]), record["machine"])
+            runtime = known_runtime(record["runtime"])
+            choice = Choice(runtime, trials, int(record["probes"]), record["machine"])
             return choice if choice.chosen.agrees else None
         except (KeyError, TypeError, ValueError, StopIteration):
             return None
@@ -222,11 +200,7 @@ class Runtimes:
         except EncoderError as error:
             why = error.why if isinstance(error, RuntimeUnavailableError) else str(error)
             return Trial(runtime, why)
-        except (
-            ImportError,
-            RuntimeError,
-            MemoryError,
-        ) as error:  # a broken installation of another's library
+        except (ImportError, RuntimeError, MemoryError) as error:  # another's library, broken or too large
             return Trial(runtime, " ".join(f"{type(error).__name__}: {error}".split())[:160])
 
     def _cannot(self, runtime: str, why: str, remedy: str) -> RuntimeUnavailableError:
@@ -244,21 +218,6 @@ class Runtimes:
         return self.store.root / "runtimes" / f"{self.base.fingerprint}-{key}.json"
 
 
-class RuntimeUnavailableError(EncoderError):
-    """A runtime that was asked for cannot run an encoder here.
-
-    Args:
-        spec: the encoder.
-        runtime: what was asked for.
-        why: one clause.
-        remedy: what to type.
-    """
-
-    def __init__(self, spec: str, runtime: str, why: str, remedy: str) -> None:
-        self.spec, self.runtime, self.why, self.remedy = spec, runtime, why, remedy
-        super().__init__(f"encoder {spec!r} cannot run with {runtime}: {why}; {remedy}")
-
-
 class _BaseTower:
     """The encoder's own way."""
 
@@ -268,10 +227,3 @@ class _BaseTower:
 
     def __call__(self, pixels: Pixels) -> Embeddings:
         return self._base.encode_pixels(pixels)
-
-
-def _known(name: object) -> Runtime:
-    for runtime in RUNTIMES:
-        if runtime == name:
-            return runtime
-    raise ValueError(f"no runtime: {name!r}")

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from encoders.base import Embeddings, Pixels, normalize
+from encoders.specs import Runtime
 
 MIN_COSINE = 0.99
 """Of every single probe to float32. Near duplicates are looked for from 0.97 (`search.duplicates`)."""
@@ -58,6 +59,28 @@ class Trial:
     def agrees(self) -> bool:
         """Whether its embeddings may stand beside those of float32."""
         return self.why_not is None and self.cosine >= MIN_COSINE and self.overlap >= MIN_OVERLAP
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was measured, and what it says.
+
+    Attributes:
+        runtime: the fastest that agrees.
+        trials: of every runtime, in the order of `RUNTIMES`; those left out were not worth trying.
+        probes: squares each was tried on.
+        machine: see `machine.description`.
+    """
+
+    runtime: Runtime
+    trials: tuple[Trial, ...]
+    probes: int
+    machine: dict[str, Any]
+
+    @property
+    def chosen(self) -> Trial:
+        """The trial of `runtime`."""
+        return next(trial for trial in self.trials if trial.runtime == self.runtime)
 
 
 def how_many(tower: Callable[[Pixels], Embeddings], squares: Pixels) -> int:
