@@ -24,6 +24,7 @@ from encoders.runtimes import Runtimes
 from encoders.specs import parse_spec
 from encoders.store import Store
 from encoders.trials import agreement
+from tests.benchmarks.random_weights import put_outliers
 from tests.color import ColorEncoder
 from tests.encoders.conftest import Tiny, cosines
 
@@ -144,6 +145,49 @@ def test_a_full_disk_is_why_not_and_stops_nothing(
     trials = {trial.runtime: trial for trial in runtimes.measure().trials}
     assert trials["int8"].why_not == "it cannot be kept: No space left on device"
     assert runtimes.recall() is None
+
+
+@pytest.fixture
+def with_outliers(
+    tiny: MakeTiny, clip_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Runtimes:
+    """Of a model with channels eighty times larger than the rest, and nothing smoothed."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(0)
+    monkeypatch.setattr("encoders.quantized.SMOOTH", (0.0,))
+    monkeypatch.setattr("encoders.runtimes.FAST_ENOUGH", 1e9)
+    monkeypatch.setattr("encoders.trials.SECONDS", 0.01)
+    model = tiny("vit").copy(tmp_path / "outliers")
+    state = load_file(model.weights)
+    for block in range(2):
+        put_outliers(state, f"visual.transformer.resblocks.{block}.", 2)
+    save_file(state, str(model.weights))
+    base: Any = load_encoder(model.spec, cache_dir=clip_cache, threads=1)
+    return runtimes_of(base, parse_spec(model.spec), Store(clip_cache), False, True)
+
+
+def test_where_8_bits_are_not_enough_another_runtime_is_taken(
+    with_outliers: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encoders.int8_tower.SHARES", (0.0,))
+    choice = with_outliers.measure()
+    trials = {trial.runtime: trial for trial in choice.trials}
+    assert "agrees with float32 to cosine" in str(trials["int8"].why_not)
+    assert choice.runtime != "int8"
+    if trials["bf16"].why_not is None:
+        assert trials["bf16"].agrees
+
+
+def test_where_8_bits_are_not_enough_products_go_into_blocks(
+    with_outliers: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encoders.quantized.BLOCK", 16)  # the tiny model is no wider than one of 128
+    monkeypatch.setattr("encoders.int8_tower.MIN_OVERLAP", 0.6)  # and hardly tells pictures apart
+    squares, reference = with_outliers.probes()
+    assert cosines(with_outliers.open("int8")(squares), reference).min() >= 0.99
+    assert json.loads((with_outliers._int8_folder() / "config.json").read_text())["blocks"] > 0
 
 
 _CHOSEN = """
