@@ -23,7 +23,7 @@ from encoders.trials import MIN_COSINE, MIN_OVERLAP, agreement, encode_all
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-RECIPE = 2
+RECIPE = 3
 """Counts up when `quantized` makes other graphs."""
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Of the products in blocks, tried in this order until the tower agrees."""

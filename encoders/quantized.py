@@ -95,6 +95,7 @@ class Quantizer:
         import onnx
 
         self._model = onnx.load(str(path))
+        fuse_gelu(self._model.graph)
         self._found = list(_products(self._model.graph))
         seen = _calibrate(path, self._found, squares, threads)
         order = sorted(self._found, key=lambda product: -seen[product.node].cost)
@@ -154,6 +155,62 @@ def quantize_blocks(weights: Array) -> tuple[Array, Array]:
     padded = padded.reshape(n, runs, BLOCK)
     scales = np.maximum(np.abs(padded).max(axis=2), 1e-12) / 127.0
     return (np.rint(padded / scales[..., None]) + 128).astype(np.uint8), scales.astype(np.float32)
+
+
+def fuse_gelu(graph: Any) -> int:
+    """Make one node of each GELU that is written out, x * (0.5 * (1 + erf(x / sqrt 2))); return how many.
+
+    onnxruntime knows other spellings of it, not this one of torch's exporter: five passes over the widest
+    activations, an eighth of the time of an int8 tower.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {constant.name: constant for constant in graph.initializer}
+    made_by = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    readers: dict[str, list[int]] = {}
+    for place, node in enumerate(graph.node):
+        for name in node.input:
+            readers.setdefault(name, []).append(place)
+
+    def other(node: Any, name: str, value: float | None) -> str | None:
+        """Return the other input of a node; with a value, only when that is a constant of this value."""
+        rest = [given for given in node.input if given != name]
+        if len(rest) != 1 or (value is not None and rest[0] not in constants):
+            return None
+        if value is not None and not np.allclose(numpy_helper.to_array(constants[rest[0]]), value):
+            return None
+        return str(rest[0])
+
+    fused: dict[int, Any] = {}
+    spent: set[int] = set()
+    for place, erf in enumerate(graph.node):
+        if erf.op_type != "Erf" or erf.input[0] not in made_by:
+            continue
+        first = made_by[erf.input[0]]
+        divided, places, name = graph.node[first], [first, place], erf.output[0]
+        x = divided.input[0]
+        if divided.op_type != "Div" or other(divided, x, 2**0.5) is None:
+            continue
+        for kind, value in (("Add", 1.0), ("Mul", 0.5), ("Mul", None)):
+            after = readers.get(name, [])
+            if len(after) != 1 or graph.node[after[0]].op_type != kind:
+                break
+            if (found := other(graph.node[after[0]], name, value)) is None or (value is None and found != x):
+                break
+            places.append(after[0])
+            name = graph.node[after[0]].output[0]
+        if len(places) == 5 and len(readers[erf.input[0]]) == 1:
+            fused[places[-1]] = helper.make_node("Gelu", [x], [name], domain=_CONTRIB)
+            spent.update(places)
+    nodes = [
+        fused.get(place, node)
+        for place, node in enumerate(graph.node)
+        if place in fused or place not in spent
+    ]
+    nodes = [type(graph.node[0]).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return len(fused)
 
 
 def _products(graph: Any) -> Iterator[Product]:

@@ -13,6 +13,7 @@ from encoders.quantized import (
     BLOCK,
     HEADROOM,
     Quantizer,
+    fuse_gelu,
     quantize_blocks,
     quantize_columns,
     quantize_rows,
@@ -154,3 +155,36 @@ def test_the_product_that_8_bits_cost_most_comes_first_into_blocks(
         float(np.median(cosines(run(quantizer.graph(blocks), pixels), wanted))) for blocks in (0, 1)
     )
     assert whole < 0.96 < 0.99 < mixed
+
+
+@pytest.mark.parametrize(("half", "fused"), [(0.5, 1), (0.4, 0)])
+def test_a_gelu_that_is_written_out_becomes_one_node(half: float, fused: int) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = [
+        numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+        for name, value in (("root", 2**0.5), ("one", 1.0), ("half", half))
+    ]
+    nodes = [
+        helper.make_node("Div", ["x", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["a"]),
+        helper.make_node("Mul", ["half", "a"], ["m"]),
+        helper.make_node("Mul", ["x", "m"], ["embeddings"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "embeddings"))
+    model = helper.make_model(
+        helper.make_graph(nodes, "gelu", [x], [y], constants),
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=9,
+    )
+    import onnxruntime
+
+    def answer() -> Any:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": np.linspace(-4, 4, 50, dtype=np.float32)})[0]
+
+    before = answer()
+    assert fuse_gelu(model.graph) == fused
+    assert len(model.graph.node) == (1 if fused else 5)
+    assert np.allclose(answer(), before, atol=1e-6)
