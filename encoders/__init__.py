@@ -5,7 +5,7 @@ Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder sh
 encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`machine`, `probes`, `trials` (is it fast, does it agree), `quantized` and `int8_tower`, `torch_towers`,
+`machine`, `probes`, `trials` (is it fast, does it agree), `graph`, `quantized` and `int8_tower`, `torch_towers`,
 `openvino_runtime`, `runtimes` (which one), `measured` (the encoder that changes to it), `benchmark`,
 `registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `trainable` (open_clip models to be
 trained); then `decoding` (logits to a sentence),

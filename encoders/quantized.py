@@ -15,7 +15,7 @@ scales per tensor); onnxruntime's operators MatMulIntegerToFloat and MatMulNBits
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.base import Pixels
+from encoders.graph import CONTRIB, Product, find_products, fuse_gelu, load_graph
 from encoders.onnx_runtime import session_options
 
 BLOCK = 128
-_LEAST = 64  # rows and columns of a product worth changing
 _ROWS = 64  # of a product's input per square, kept to judge what 8 bits cost it
 HEADROOM = 1.1
 """What of a larger value than calibration showed still fits: a cut value costs more than a coarser scale."""
@@ -36,29 +36,7 @@ HEADROOM = 1.1
 SMOOTH = (0.0, 0.5, 0.75)
 """How much of a channel's size goes from the activations into the weights; the best is kept per product."""
 _WORTH = 0.7
-_CONTRIB = "com.microsoft"
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A matrix product of the graph by a constant.
-
-    Attributes:
-        node: its place among the graph's nodes.
-        rows: name of its left side, (..., k) float32.
-        weights: (k, n) float32.
-        bias: name of the (n,) float32 added to it, None where nothing is.
-        out: name of the sum.
-        spent: places of the nodes that stand for product and sum.
-    """
-
-    node: int
-    rows: str
-    weights: npt.NDArray[np.float32]
-    bias: str | None
-    out: str
-    spent: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +70,9 @@ class Quantizer:
     """
 
     def __init__(self, path: Path, squares: Pixels, threads: int | None = None) -> None:
-        import onnx
-
-        self._model = onnx.load(str(path))
+        self._model = load_graph(path)
         fuse_gelu(self._model.graph)
-        self._found = list(_products(self._model.graph))
+        self._found = list(find_products(self._model.graph))
         seen = _calibrate(path, self._found, squares, threads)
         order = sorted(self._found, key=lambda product: -seen[product.node].cost)
         self._order, self._seen = [product.node for product in order], seen
@@ -128,8 +104,8 @@ class Quantizer:
         del model.graph.initializer[:]
         model.graph.initializer.extend(kept)
         del model.graph.value_info[:]
-        if not any(entry.domain == _CONTRIB for entry in model.opset_import):
-            model.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
+        if not any(entry.domain == CONTRIB for entry in model.opset_import):
+            model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
         return bytes(model.SerializeToString())
 
 
@@ -155,103 +131,6 @@ def quantize_blocks(weights: Array) -> tuple[Array, Array]:
     padded = padded.reshape(n, runs, BLOCK)
     scales = np.maximum(np.abs(padded).max(axis=2), 1e-12) / 127.0
     return (np.rint(padded / scales[..., None]) + 128).astype(np.uint8), scales.astype(np.float32)
-
-
-def fuse_gelu(graph: Any) -> int:
-    """Make one node of each GELU that is written out, x * (0.5 * (1 + erf(x / sqrt 2))); return how many.
-
-    onnxruntime knows other spellings of it, not this one of torch's exporter: five passes over the widest
-    activations, an eighth of the time of an int8 tower.
-    """
-    from onnx import helper, numpy_helper
-
-    constants = {constant.name: constant for constant in graph.initializer}
-    made_by = {name: place for place, node in enumerate(graph.node) for name in node.output}
-    readers: dict[str, list[int]] = {}
-    for place, node in enumerate(graph.node):
-        for name in node.input:
-            readers.setdefault(name, []).append(place)
-
-    def other(node: Any, name: str, value: float | None) -> str | None:
-        """Return the other input of a node; with a value, only when that is a constant of this value."""
-        rest = [given for given in node.input if given != name]
-        if len(rest) != 1 or (value is not None and rest[0] not in constants):
-            return None
-        if value is not None and not np.allclose(numpy_helper.to_array(constants[rest[0]]), value):
-            return None
-        return str(rest[0])
-
-    fused: dict[int, Any] = {}
-    spent: set[int] = set()
-    for place, erf in enumerate(graph.node):
-        if erf.op_type != "Erf" or erf.input[0] not in made_by:
-            continue
-        first = made_by[erf.input[0]]
-        divided, places, name = graph.node[first], [first, place], erf.output[0]
-        x = divided.input[0]
-        if divided.op_type != "Div" or other(divided, x, 2**0.5) is None:
-            continue
-        for kind, value in (("Add", 1.0), ("Mul", 0.5), ("Mul", None)):
-            after = readers.get(name, [])
-            if len(after) != 1 or graph.node[after[0]].op_type != kind:
-                break
-            if (found := other(graph.node[after[0]], name, value)) is None or (value is None and found != x):
-                break
-            places.append(after[0])
-            name = graph.node[after[0]].output[0]
-        if len(places) == 5 and len(readers[erf.input[0]]) == 1:
-            fused[places[-1]] = helper.make_node("Gelu", [x], [name], domain=_CONTRIB)
-            spent.update(places)
-    nodes = [
-        fused.get(place, node)
-        for place, node in enumerate(graph.node)
-        if place in fused or place not in spent
-    ]
-    nodes = [type(graph.node[0]).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return len(fused)
-
-
-def _products(graph: Any) -> Iterator[Product]:
-    """Yield the products by constants that are large enough, less those that make the output itself."""
-    from onnx import numpy_helper
-
-    constants = {constant.name: constant for constant in graph.initializer}
-    readers: dict[str, list[int]] = {}
-    for place, node in enumerate(graph.node):
-        for name in node.input:
-            readers.setdefault(name, []).append(place)
-    results = {value.name for value in graph.output}
-    for place, node in enumerate(graph.node):
-        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
-            continue
-        settings = {attribute.name: attribute for attribute in node.attribute}
-        if node.op_type == "Gemm" and (
-            any(settings[name].f != 1.0 for name in ("alpha", "beta") if name in settings)
-            or ("transA" in settings and settings["transA"].i)
-        ):
-            continue
-        weights = numpy_helper.to_array(constants[node.input[1]])
-        if weights.ndim != 2 or weights.dtype != np.float32:
-            continue
-        if node.op_type == "Gemm" and "transB" in settings and settings["transB"].i:
-            weights = weights.T
-        if min(weights.shape) < _LEAST:
-            continue
-        out = node.output[0]
-        spent: tuple[int, ...] = (place,)
-        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
-        after = readers.get(out, [])
-        if bias is None and len(after) == 1 and out not in results and graph.node[after[0]].op_type == "Add":
-            added = graph.node[after[0]]
-            (other,) = [name for name in added.input if name != out] or (out,)
-            if other in constants and list(constants[other].dims) == [weights.shape[1]]:
-                bias, out, spent = other, added.output[0], (place, after[0])
-        if bias is not None and (bias not in constants or list(constants[bias].dims) != [weights.shape[1]]):
-            continue
-        if out not in results:
-            yield Product(place, node.input[0], np.ascontiguousarray(weights), bias, out, spent)
 
 
 def _calibrate(
@@ -351,7 +230,7 @@ def _whole(product: Product, seen: Seen) -> tuple[list[Any], list[Any]]:
                 product.bias or "",
             ],
             [product.out],
-            domain=_CONTRIB,
+            domain=CONTRIB,
         ),
     ]
     return nodes, constants
@@ -375,7 +254,7 @@ def _blocks(product: Product, _: Seen) -> tuple[list[Any], list[Any]]:
         "MatMulNBits",
         inputs,
         [product.out],
-        domain=_CONTRIB,
+        domain=CONTRIB,
         K=k,
         N=n,
         bits=8,

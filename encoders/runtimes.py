@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,9 @@ class Runtimes:
         for runtime in RUNTIMES:
             if runtime not in (first, "torch"):
                 trials.append(self._attempt(runtime, squares, reference, trials[0].rate))
+        # Once more: what else ran while the first one was measured must not decide.
+        again = attempt(first, lambda: _BaseTower(self.base), squares, None)
+        trials[0] = replace(trials[0], rate=max(trials[0].rate, again.rate))
         agreeing = [trial for trial in trials if trial.agrees]
         best = max(agreeing, key=lambda trial: trial.rate)
         if best.rate < GAIN * trials[0].rate:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoders.graph import fuse_gelu
 from encoders.onnx_runtime import session_options
 from encoders.quantized import (
     BLOCK,
     HEADROOM,
     Quantizer,
-    fuse_gelu,
     quantize_blocks,
     quantize_columns,
     quantize_rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,14 @@ def test_the_int8_tower_is_kept_and_a_damaged_one_made_again(runtimes: Runtimes)
     assert np.array_equal(runtimes.open("int8")(squares), tower(squares))
     assert path.read_bytes() == made
     assert not left.exists()
+
+
+def test_weights_that_are_hard_links_are_read(runtimes: Runtimes, tmp_path: Path) -> None:
+    assert runtimes.graph is not None
+    for path in runtimes.graph.parent.iterdir():
+        os.link(path, tmp_path / path.name)
+    squares, reference = runtimes.probes()
+    assert cosines(runtimes.open("int8")(squares), reference).min() >= 0.99
 
 
 def test_a_full_disk_is_why_not_and_stops_nothing(
