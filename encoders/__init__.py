@@ -5,9 +5,9 @@ Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder sh
 encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`machine`, `probes`, `trials` (is it fast, does it agree), `graph`, `quantized` and `int8_tower`, `torch_towers`,
-`openvino_runtime`, `runtimes` (which one), `measured` (the encoder that changes to it), `benchmark`,
-`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `trainable` (open_clip models to be
+`machine`, `probes`, `trials` (is it fast, does it agree), `graph`, `quantized`, `int8_tower`,
+`torch_towers`, `openvino_runtime`, `runtimes` (which one), `measured` (the encoder that changes to it),
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `benchmark`, `trainable` (open_clip models to be
 trained); then `decoding` (logits to a sentence),
 `captioning` (Captioner, `load_captioner`, the built-in decoder), `coca` (open_clip's captioners).
 
