@@ -16,13 +16,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from face import asking, cleaning, concepts, terminal, workbench, workshop
+from face import asking, cleaning, concepts, runtimes, terminal, workbench, workshop
 from face.choices import (
     AllowPickle,
     AsJson,
     EncoderSpec,
     IndexDir,
     Offline,
+    Runtime,
+    RuntimeName,
     encoder_cache,
     encoder_chooser,
     folder_bytes,
@@ -78,6 +80,7 @@ def index(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait while another process updates the index.")
     ] = False,
+    runtime: RuntimeName = Runtime.auto,
     allow_pickle: AllowPickle = False,
     offline: Offline = False,
 ) -> None:
@@ -93,7 +96,9 @@ def index(
                     report = index_folders(
                         paths,
                         index_dir=index_folder(index_dir),
-                        encoder=encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline),
+                        encoder=encoder_chooser(
+                            encoder, allow_pickle=allow_pickle, offline=offline, runtime=runtime
+                        ),
                         workers=workers,
                         verify=verify,
                         retry_failed=retry_failed,
@@ -268,18 +273,32 @@ def backup(
 
 
 @app.command()
-def encoders(as_json: AsJson = False) -> None:
-    """List the encoders worth knowing."""
-    from encoders import list_encoders
+def encoders(
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Measure what runs an encoder fastest here; half a minute.")
+    ] = False,
+    encoder: EncoderSpec = None,
+    index_dir: IndexDir = None,
+    as_json: AsJson = False,
+    allow_pickle: AllowPickle = False,
+    offline: Offline = False,
+) -> None:
+    """List the encoders worth knowing; or measure what runs one fastest."""
+    if benchmark:
+        runtimes.measure(encoder, index_dir, as_json=as_json, allow_pickle=allow_pickle, offline=offline)
+        return
+    from encoders import UsageError, list_encoders
 
+    if encoder is not None:
+        raise UsageError("--encoder says which one to measure: pixseek encoders --benchmark --encoder SPEC")
     known = list_encoders(cache_dir=encoder_cache())
     if as_json:
         terminal.document({"count": len(known), "encoders": known})
         return
-    width = max(len(encoder.spec) for encoder in known)
-    for encoder in known:
-        here = "ready" if encoder.exported else "cached" if encoder.cached else "-"
-        terminal.line(f"{encoder.spec:{width}}  {here:6}  {encoder.note}")
+    width = max(len(info.spec) for info in known)
+    for info in known:
+        here = "ready" if info.exported else "cached" if info.cached else "-"
+        terminal.line(f"{info.spec:{width}}  {here:6}  {info.note}")
 
 
 # --- making and judging encoders

@@ -5,7 +5,9 @@ Reading order: `errors`, `base` (Encoder, Preprocess), `builtin` (the encoder sh
 encoder), `tokens` (tokenizers without torch),
 `onnx_runtime` (exported towers), `hub` (the model hub), `published` (what open_clip ships and publishes),
 `sources` (from a spec to files), `openclip` (models in torch), `torch_runtime`, `export` (torch to ONNX),
-`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `trainable` (open_clip models to be
+`machine`, `probes`, `trials` (is it fast, does it agree), `graph`, `quantized`, `int8_tower`,
+`torch_towers`, `openvino_runtime`, `runtimes` (which one), `measured` (the encoder that changes to it),
+`registry` (`load_encoder`, `resolve_auto`, `list_encoders`), `benchmark`, `trainable` (open_clip models to be
 trained); then `decoding` (logits to a sentence),
 `captioning` (Captioner, `load_captioner`, the built-in decoder), `coca` (open_clip's captioners).
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from encoders.adapter import AdaptedEncoder, write_adapter
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
+from encoders.benchmark import measure_runtimes
 from encoders.builtin import builtin_folder
 from encoders.captioning import Captioner, load_captioner
 from encoders.errors import (
@@ -24,16 +27,21 @@ from encoders.errors import (
     EncoderMismatchError,
     EncoderUnavailableError,
     PixseekError,
+    RuntimeUnavailableError,
     UsageError,
 )
 from encoders.openclip import quiet
 from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
+from encoders.specs import RUNTIMES, Runtime
 from encoders.trainable import Trainable
+from encoders.trials import Choice, Trial
 
 __all__ = [
+    "RUNTIMES",
     "AdaptedEncoder",
     "AutoChoice",
     "Captioner",
+    "Choice",
     "Embeddings",
     "Encoder",
     "EncoderDamagedError",
@@ -44,12 +52,16 @@ __all__ = [
     "Pixels",
     "PixseekError",
     "Preprocess",
+    "Runtime",
+    "RuntimeUnavailableError",
     "Trainable",
+    "Trial",
     "UsageError",
     "builtin_folder",
     "list_encoders",
     "load_captioner",
     "load_encoder",
+    "measure_runtimes",
     "normalize",
     "quiet",
     "resolve_auto",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
+from encoders.base import DEFAULT_BATCH, Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderUnavailableError
 from encoders.store import sha256_file
 
@@ -79,6 +79,11 @@ class AdaptedEncoder:
     def image_size(self) -> int:
         """Side of the square the base reads, pixels."""
         return self.base.image_size
+
+    @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call that suit the base best."""
+        return int(getattr(self.base, "batch_size", DEFAULT_BATCH))
 
     @property
     def preprocess(self) -> Preprocess:

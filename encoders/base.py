@@ -78,8 +78,18 @@ class Preprocess:
         return image.crop((left, top, left + size, top + size))
 
 
+DEFAULT_BATCH = 32
+"""Squares per `encode_pixels` call where an encoder says nothing else."""
+
+
 class Encoder(Protocol):
-    """Pictures and words into one space. The one place that normalises."""
+    """Pictures and words into one space. The one place that normalises.
+
+    An encoder may also have `batch_size: int`, the number of squares per `encode_pixels` call that is best
+    for it (`DEFAULT_BATCH` where absent); more are taken, too, in pieces. Every encoder of `load_encoder`
+    may be called from several threads at once: one session is made, and calls do not mix. It gains
+    nothing over one thread, because a call uses all of the encoder's threads.
+    """
 
     @property
     def spec(self) -> str:

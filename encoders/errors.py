@@ -4,6 +4,7 @@ PixseekError                      every error a person may see; `cli` maps each 
   EncoderError                    12
     EncoderUnavailableError       12  weights are not on this machine and cannot be fetched
     EncoderDamagedError           12  weights do not match their checksum, or cannot be read
+    RuntimeUnavailableError       12  a runtime cannot run an encoder here, or disagrees
     EncoderMismatchError          12  the index was made with another encoder
   UsageError                       2  the question itself is wrong (a query picture, a limit, a spec)
 
@@ -51,6 +52,21 @@ class EncoderDamagedError(EncoderError):
     def __init__(self, path: str, why: str, remedy: str = "delete it and fetch it again") -> None:
         self.path, self.why, self.remedy = path, why, remedy
         super().__init__(f"encoder file damaged: {path}: {why}; {remedy}")
+
+
+class RuntimeUnavailableError(EncoderError):
+    """A runtime that was asked for cannot run an encoder here.
+
+    Args:
+        spec: the encoder.
+        runtime: what was asked for.
+        why: one clause.
+        remedy: what to type.
+    """
+
+    def __init__(self, spec: str, runtime: str, why: str, remedy: str) -> None:
+        self.spec, self.runtime, self.why, self.remedy = spec, runtime, why, remedy
+        super().__init__(f"encoder {spec!r} cannot run with {runtime}: {why}; {remedy}")
 
 
 class EncoderMismatchError(EncoderError):

@@ -16,6 +16,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders.base import Embeddings, Pixels, Preprocess, normalize
+from encoders.base import DEFAULT_BATCH, Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderDamagedError, EncoderError
 from encoders.store import canonical, read_json, sha256_file, write_json
 from encoders.tokens import Tokenizer
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMAT = 1
-BATCH = 32  # rows per run: memory stays bounded whatever the caller hands over
+BATCH = DEFAULT_BATCH  # rows per run: memory stays bounded whatever the caller hands over
 CONFIG, GOLDEN, TOKENS = "config.json", "golden.npz", "tokenizer.json"
 
 
@@ -95,8 +96,8 @@ def physical_cores() -> int:
     return max(1, (os.cpu_count() or 2) // 2)
 
 
-def open_session(path: Path, threads: int | None) -> InferenceSession:
-    """Return an onnxruntime session on the CPU. Raises EncoderDamagedError."""
+def session_options(threads: int | None) -> Any:
+    """Return onnxruntime's options for a tower on the CPU; threads None means the physical cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -105,6 +106,14 @@ def open_session(path: Path, threads: int | None) -> InferenceSession:
     options.log_severity_level = 3
     # Waiting threads sleep: decoding workers need the cores between two batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(path: Path, threads: int | None) -> InferenceSession:
+    """Return an onnxruntime session on the CPU. Raises EncoderDamagedError."""
+    import onnxruntime
+
+    options = session_options(threads)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes derive from Exception directly
@@ -131,6 +140,8 @@ class OnnxEncoder:
         self._folder, self._config, self._threads = folder, config, threads
         self._spec, self._fingerprint = spec, fingerprint
         self._preprocess = Preprocess(**config["preprocess"])
+        self._lock = threading.Lock()
+        self._sessions: dict[str, InferenceSession] = {}
         self.notice: str | None = None
 
     @property
@@ -159,6 +170,28 @@ class OnnxEncoder:
         return self._preprocess
 
     @property
+    def graph(self) -> Path:
+        """The picture tower's file."""
+        return self._folder / "image.onnx"
+
+    @property
+    def graph_sha256(self) -> str:
+        """Hex sha256 over the sha256s of the picture tower's files."""
+        files = self._config["files"]
+        known = [files[name]["sha256"] for name in sorted(files) if name.startswith("image.onnx")]
+        return hashlib.sha256("\n".join(known).encode()).hexdigest()
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of each tower; None means the physical cores."""
+        return self._threads
+
+    @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call that suit it best."""
+        return BATCH
+
+    @property
     def runtime(self) -> str:
         """What computes: "onnx"."""
         return "onnx"
@@ -166,7 +199,12 @@ class OnnxEncoder:
     def encode_pixels(self, pixels: Pixels) -> Embeddings:
         """Return (n, dim) unit rows for (n, size, size, 3) uint8 squares, in order, `BATCH` at a time."""
         check_pixels(pixels, self.image_size)
-        return self._run(self._image, "pixels", np.ascontiguousarray(pixels))
+        return self._run(self._session("image.onnx"), "pixels", np.ascontiguousarray(pixels))
+
+    def release_images(self) -> None:
+        """Give back the picture tower's memory; it is opened again when a picture comes."""
+        with self._lock:
+            self._sessions.pop("image.onnx", None)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Embeddings:
         """Return (len(images), dim) unit rows; images are RGB, upright, any size."""
@@ -180,7 +218,7 @@ class OnnxEncoder:
         """
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        vectors = self._run(self._text, "ids", self.tokenizer(texts))
+        vectors = self._run(self._session("text.onnx"), "ids", self.tokenizer(texts))
         return finite(vectors, self.spec)
 
     @functools.cached_property
@@ -192,13 +230,12 @@ class OnnxEncoder:
         except (OSError, ValueError, KeyError) as error:
             raise EncoderDamagedError(str(path), " ".join(str(error).split())[:160]) from error
 
-    @functools.cached_property
-    def _image(self) -> InferenceSession:
-        return open_session(self._folder / "image.onnx", self._threads)
-
-    @functools.cached_property
-    def _text(self) -> InferenceSession:
-        return open_session(self._folder / "text.onnx", self._threads)
+    def _session(self, name: str) -> InferenceSession:
+        """Return the session of image.onnx or text.onnx, made when it is first asked for."""
+        with self._lock:
+            if name not in self._sessions:
+                self._sessions[name] = open_session(self._folder / name, self._threads)
+            return self._sessions[name]
 
     def _run(self, session: InferenceSession, name: str, rows: npt.NDArray[Any]) -> Embeddings:
         out = np.empty((len(rows), self.dim), dtype=np.float32)

@@ -12,16 +12,26 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from encoders import hub, published, sources
 from encoders.adapter import is_adapter, read_adapter
 from encoders.base import Encoder
 from encoders.builtin import BuiltinEncoder, is_builtin_folder
-from encoders.errors import EncoderDamagedError, EncoderError, EncoderUnavailableError
+from encoders.errors import (
+    EncoderDamagedError,
+    EncoderError,
+    EncoderUnavailableError,
+    RuntimeUnavailableError,
+)
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
-from encoders.specs import Spec, parse_spec
+from encoders.specs import Runtime, Spec, parse_spec
 from encoders.store import Store, identity, read_json
+
+if TYPE_CHECKING:
+    from encoders.openclip import TorchModel
+    from encoders.runtimes import Runtimes
+    from encoders.torch_runtime import TorchEncoder
 
 RECOMMENDED = "ViT-B-32-SigLIP2-256/webli"
 """What `auto` wants. docs/encoders.md gives the numbers it was chosen by."""
@@ -69,7 +79,7 @@ def load_encoder(
     cache_dir: Path,
     allow_pickle: bool = False,
     offline: bool = False,
-    runtime: Literal["auto", "onnx", "torch"] = "auto",
+    runtime: Runtime | Literal["auto"] | None = None,
     threads: int | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Encoder:
@@ -81,10 +91,12 @@ def load_encoder(
         cache_dir: where exports and checksums are kept; see `store`.
         allow_pickle: read the tensors, and nothing else, of a .pt, .pth or .bin file.
         offline: no network call, whatever is missing.
-        runtime: "auto" runs ONNX and falls back to torch with a `notice`; "onnx" raises instead; "torch"
-            always builds the torch model. The fingerprint is the same.
+        runtime: None, for questions: ONNX, which opens soonest; torch where the model cannot be exported.
+            "auto", for many pictures: begins so and changes to the fastest that agrees (`MeasuredEncoder`).
+            "onnx" raises where None would fall back; "torch" builds the model in torch, words too; any other
+            of `RUNTIMES` runs the pictures. The fingerprint is the same.
         threads: of the computation; None means the physical cores.
-        on_wait: told, in one line, before the towers are exported: a minute or more, once.
+        on_wait: told, in one line, before the towers are exported (a minute or more, once) or measured.
     Returns:
         An encoder; its `notice`, where it has one, is None or one line for a person.
     Raises:
@@ -92,13 +104,13 @@ def load_encoder(
         EncoderUnavailableError: name unknown, weights not here and not to be had, or torch not installed.
         EncoderDamagedError: weights or export cut, altered or not what they say.
         EncoderError: a pickle that was not allowed, a model pixseek cannot run.
+        RuntimeUnavailableError: the runtime that was asked for cannot run it here.
     """
     if spec.strip() == "auto":
         spec = resolve_auto(cache_dir=cache_dir, offline=offline).spec
     parsed = parse_spec(spec)
     if parsed.kind == "builtin":
-        builtin: Encoder = BuiltinEncoder(threads=threads)
-        return builtin
+        return _builtin(None, "builtin", runtime, threads)
     if parsed.kind == "dir":
 
         def load_base(base: str) -> Encoder:
@@ -112,15 +124,21 @@ def load_encoder(
                 on_wait=on_wait,
             )
 
-        local = _from_folder(parsed, load_base, threads)
+        local = _from_folder(parsed, load_base, runtime, threads)
         if local is not None:
             return local
     store = Store(cache_dir)
+    base: OnnxEncoder | TorchEncoder | None = None
     if runtime != "torch":
-        ready = _from_cache(parsed, store, threads)
-        if ready is not None:
-            return ready
-    return _from_weights(parsed, store, allow_pickle, offline, runtime, threads, on_wait)
+        base = _from_cache(parsed, store, threads)
+    if base is None:
+        base = _from_weights(parsed, store, allow_pickle, offline, runtime, threads, on_wait)
+    if runtime in (None, "onnx", "torch"):
+        return base
+    from encoders.measured import MeasuredEncoder
+
+    runtimes = runtimes_of(base, parsed, store, allow_pickle, offline)
+    return MeasuredEncoder(runtimes, None if runtime == "auto" else runtime, on_wait)
 
 
 def resolve_auto(*, cache_dir: Path, offline: bool = False) -> AutoChoice:
@@ -205,12 +223,41 @@ _KNOWN: tuple[tuple[str, int, int, str], ...] = (
 )
 
 
-def _from_folder(spec: Spec, load_base: Callable[[str], Encoder], threads: int | None) -> Encoder | None:
+def runtimes_of(
+    base: OnnxEncoder | TorchEncoder, spec: Spec, store: Store, allow_pickle: bool, offline: bool
+) -> Runtimes:
+    """Return what can run the pictures of an open_clip model."""
+    from encoders.runtimes import Runtimes
+
+    def build() -> TorchModel:
+        from encoders.openclip import TorchModel
+
+        built = TorchModel(sources.resolve(spec, allow_pickle=allow_pickle, offline=offline), store)
+        if built.fingerprint != base.fingerprint:
+            raise EncoderError("its weights have changed since they were exported")
+        return built
+
+    if isinstance(base, OnnxEncoder):
+        return Runtimes(base, store, base.graph, base.graph_sha256, build, base.threads)
+    return Runtimes(base, store, None, base.fingerprint, build, base.threads)
+
+
+def _builtin(folder: Path | None, spec: str, runtime: str | None, threads: int | None) -> BuiltinEncoder:
+    """Return an encoder of the built-in one's format. Raises RuntimeUnavailableError."""
+    if runtime not in (None, "auto", "onnx"):
+        why = "encoders of the built-in one's format run with onnx only"
+        raise RuntimeUnavailableError(spec, runtime, why, "use --runtime auto")
+    return BuiltinEncoder(folder, threads, spec=spec)
+
+
+def _from_folder(
+    spec: Spec, load_base: Callable[[str], Encoder], runtime: str | None, threads: int | None
+) -> Encoder | None:
     """Return the encoder of a folder in one of our own formats, None when it is in open_clip's or in none."""
     folder = Path(spec.model)
     if is_adapter(folder):
         return read_adapter(folder, spec=spec.text, load_base=load_base)
-    return BuiltinEncoder(folder, threads, spec=spec.text) if is_builtin_folder(folder) else None
+    return _builtin(folder, spec.text, runtime, threads) if is_builtin_folder(folder) else None
 
 
 def _from_cache(spec: Spec, store: Store, threads: int | None) -> OnnxEncoder | None:
@@ -235,10 +282,10 @@ def _from_weights(
     store: Store,
     allow_pickle: bool,
     offline: bool,
-    runtime: Literal["auto", "onnx", "torch"],
+    runtime: str | None,
     threads: int | None,
     on_wait: Callable[[str], None] | None,
-) -> Encoder:
+) -> OnnxEncoder | TorchEncoder:
     """Return the encoder by building the torch model, and export it for the next time."""
     source = sources.resolve(spec, allow_pickle=allow_pickle, offline=offline)
     files = [source.weights] if source.config_file is None else [source.weights, source.config_file]

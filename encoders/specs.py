@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 from encoders.errors import UsageError
 
+Runtime: TypeAlias = Literal["onnx", "int8", "openvino", "bf16", "torch", "cuda"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+"""What can run an encoder's pictures; `runtimes` says what each is."""
 FORMS = (
     "builtin, auto, MODEL/PRETRAINED, MODEL@WEIGHTS.safetensors, CONFIG.json@WEIGHTS.safetensors, "
     "hf-hub:ORG/NAME or local-dir:FOLDER"
@@ -79,3 +82,11 @@ def _file_spec(spec: str) -> Spec:
 
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
+
+
+def known_runtime(name: object) -> Runtime:
+    """Return `name` as one of `RUNTIMES`. Raises ValueError."""
+    for runtime in RUNTIMES:
+        if runtime == name:
+            return runtime
+    raise ValueError(f"no runtime: {name!r}")

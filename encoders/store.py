@@ -4,6 +4,8 @@ hashes/<key>.json        sha256 of a weights file, valid while its (path, size, 
 specs/<key>.json         spec -> fingerprint, valid while the identity of its files stays
 onnx/<fingerprint>/      the exported towers (`export` writes, `onnx_runtime` reads)
 onnx/<fingerprint>.lock  held while exporting; never deleted
+int8/<fingerprint>/      the picture tower in 8-bit integers (`int8_tower`)
+runtimes/*.json          what was measured of an encoder on a machine (`runtimes`)
 
 Everything here can be deleted at any time. A cache that cannot be written costs time and breaks nothing.
 """

@@ -29,7 +29,7 @@ class TorchEncoder:
 
         if threads is not None:
             torch.set_num_threads(threads)
-        self._built, self.notice = built, notice
+        self._built, self.notice, self.threads = built, notice, threads
 
     @property
     def spec(self) -> str:
@@ -55,6 +55,11 @@ class TorchEncoder:
     def preprocess(self) -> Preprocess:
         """From a picture to the square the image tower reads."""
         return self._built.preprocess
+
+    @property
+    def batch_size(self) -> int:
+        """Squares per `encode_pixels` call that suit it best."""
+        return BATCH
 
     @property
     def runtime(self) -> str:
@@ -100,12 +105,13 @@ def image_tower(built: TorchModel) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.model = built.model
+            self.dtype = torch.float32
             self.register_buffer("mean", torch.tensor(built.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(built.std).view(1, 3, 1, 1))
 
         def forward(self, pixels: Any) -> Any:
             scaled = pixels.permute(0, 3, 1, 2).float().div(255.0)
-            return self.model.encode_image((scaled - self.mean) / self.std)
+            return self.model.encode_image(((scaled - self.mean) / self.std).to(self.dtype))
 
     return ImageTower().eval()
 

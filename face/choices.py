@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,28 @@ EncoderSpec = Annotated[
 ]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Accept weights in pickle format (read as data only).")
+]
+
+
+class Runtime(StrEnum):
+    """What may run an encoder's pictures: `encoders.RUNTIMES`, or the fastest of them that agrees."""
+
+    auto = "auto"
+    onnx = "onnx"
+    int8 = "int8"
+    openvino = "openvino"
+    bf16 = "bf16"
+    torch = "torch"
+    cuda = "cuda"
+
+
+RuntimeName = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        help="What runs the encoder's pictures; auto: the fastest here that agrees (see: pixseek encoders "
+        "--benchmark).",
+    ),
 ]
 CaptionsField = Annotated[
     str, typer.Option("--captions-field", metavar="NAME", help="Where captions are: captions_zh for one.")
@@ -181,9 +204,13 @@ def folder_bytes(name: str) -> bytes:
 
 
 def encoder_chooser(
-    asked: str | None, *, allow_pickle: bool, offline: bool
+    asked: str | None, *, allow_pickle: bool, offline: bool, runtime: Runtime | None = None
 ) -> Callable[[Space | None], Encoder]:
-    """Return what picks the encoder: the one asked for, else the index's own, else the best one here."""
+    """Return what picks the encoder: the one asked for, else the index's own, else the best one here.
+
+    Args:
+        runtime: for many pictures; None for a question, which is answered by what opens soonest.
+    """
 
     def choose(space: Space | None) -> Encoder:
         from encoders import load_encoder, resolve_auto
@@ -199,7 +226,12 @@ def encoder_chooser(
                     terminal.note(choice.notice)
         assert spec is not None
         loaded = load_encoder(
-            spec, cache_dir=encoder_cache(), allow_pickle=allow_pickle, offline=offline, on_wait=terminal.note
+            spec,
+            cache_dir=encoder_cache(),
+            allow_pickle=allow_pickle,
+            offline=offline,
+            runtime=None if runtime is None else runtime.value,
+            on_wait=terminal.note,
         )
         if notice := getattr(loaded, "notice", None):
             terminal.note(notice)
