@@ -3,8 +3,8 @@
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
 The truth: tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The cache:
-vectors. Open for questions: filters, selection, rows, index. The whole run: sweep, pipeline
-(`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
+vectors. Open for questions: filters, selection, rows, index. The whole run: resources, encoding, sweep,
+pipeline (`index_folders`). Looking after it: salvage, upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations

@@ -261,12 +261,15 @@ class Catalog:
                     found.setdefault(row.size_bytes, []).append(row.hash)
         return {size: frozenset(hashes) for size, hashes in found.items() if len(hashes) <= most}
 
-    def content_of(self, content_hash: bytes) -> tuple[int, str | None] | None:
-        """Return (content id, warning) of embedded bytes, or None."""
-        query = select(t.content.c.id, t.content.c.warning).where(t.content.c.hash == content_hash)
+    def contents_of(self, hashes: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
+        """Return {hash: (content id, warning)} of those that are embedded bytes."""
+        found: dict[bytes, tuple[int, str | None]] = {}
         with storage_errors(self.folder), self.engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else (row.id, row.warning)
+            for part in parts(hashes):
+                query = f"SELECT hash, id, warning FROM content WHERE hash IN ({','.join('?' * len(part))})"
+                for content_hash, content_id, warning in connection.exec_driver_sql(query, tuple(part)):
+                    found[content_hash] = content_id, warning
+        return found
 
     def files_under(self, folder: bytes, chunk: int = 20_000) -> Iterator[tuple[int, bytes, int | None]]:
         """Yield (file id, path, content id) of what is known at or below a folder, by path."""
