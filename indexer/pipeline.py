@@ -26,7 +26,7 @@ from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.records import Failure, IndexReport, KnownFile, Look, Progress, Space
 from indexer.resources import default_workers
-from indexer.scan import Candidate, FolderProblem, minimal_roots
+from indexer.scan import Candidate, FolderProblem, kind_of, minimal_roots
 from indexer.scanner import Found, Scanner
 from indexer.sweep import Sightings, sweep
 from indexer.tables import signed
@@ -251,7 +251,7 @@ class _Run:
                 self.sightings.mark(row.id)
             info = candidate.stat
             if info is None or not stat_module.S_ISREG(info.st_mode):
-                reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
+                reason = candidate.trouble or f"not a regular file ({kind_of(info.st_mode if info else 0)})"
                 self._fail(candidate.path, reason, None if info is None else FileStat.of(info))
             elif row is not None and not self.verify and _same_identity(row, info):
                 if row.status != "failed":
@@ -396,12 +396,3 @@ def _same_identity(row: KnownFile, info: os.stat_result) -> bool:
     return (row.size_bytes, row.mtime_ns, row.ctime_ns, row.inode, row.dev) == (
         info.st_size, info.st_mtime_ns, info.st_ctime_ns, signed(info.st_ino), signed(info.st_dev),
     )  # fmt: skip
-
-
-def _kind(mode: int) -> str:
-    names = (
-        ("a FIFO", stat_module.S_ISFIFO),
-        ("a socket", stat_module.S_ISSOCK),
-        ("a device", stat_module.S_ISCHR),
-    )
-    return next((name for name, test in names if test(mode)), "something else")
