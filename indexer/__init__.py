@@ -4,8 +4,8 @@ Reading order. Errors: errors. A file becomes pixels, in a process of its own: f
 partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
 The truth: tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The cache:
 scanning, snapshots, tiers, vectors. Open for questions: filters, selection, rows, asked, index. The whole
-run: sweep, clusters, tier_building, pipeline (`index_folders`). Looking after it: salvage, upkeep (check,
-repair, prune, backup).
+run: resources, encoding, sweep, clusters, tier_building, pipeline (`index_folders`). Looking after it:
+salvage, upkeep (check, repair, prune, backup).
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from indexer import formats, partial, pixels, raw
 from indexer.formats import IMAGE_SUFFIXES, ImageError
+from indexer.look import SIDE as LOOK_SIDE
 from indexer.metadata import Metadata, read_blocks, read_metadata
 
 __all__ = ["IMAGE_SUFFIXES", "DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"]
@@ -81,6 +82,13 @@ class Picture:
     metadata: Metadata
 
 
+DRAFT: Final = 1.4
+"""Times the encoder's side that the short side of a JPEG keeps when it is decoded at a reduced scale.
+
+Cosine to the embedding of the full picture, built-in encoder, 34 photos of 5 to 19 megapixels of any shape:
+0.997 at worst, 0.999 in the mean; twice the side gives the same.
+"""
+
 _LOCK = threading.RLock()
 """Pillow's switches (largest size, leniency) are global; one decode at a time in a process."""
 
@@ -92,7 +100,8 @@ def decode(data: bytes, *, min_side: int, limits: DecodeLimits = _DEFAULT_LIMITS
 
     Args:
         data: the whole file.
-        min_side: pixels an encoder reads; frames keep at least twice that on the short side if they have it.
+        min_side: pixels an encoder reads; the short side keeps at least DRAFT times that, and LOOK_SIDE, if
+            it is that long.
         name: the file's name; only its suffix is looked at, to tell RAW files from other TIFFs.
     Raises:
         ImageError: it is not a picture, not an allowed one, damaged or too large. Nothing else.
@@ -190,7 +199,8 @@ def _decode_plain(data: bytes, min_side: int, limits: DecodeLimits, turn: int | 
     metadata, orientation = about or (read_metadata(image), _orientation(image))
     if turn is not None:
         orientation = turn
-    picture = pixels.upright(pixels.to_rgb(image, min_side=min_side), orientation)
+    reduced = _trim(pixels.to_rgb(image, min_side=min_side), (width, height), min_side)
+    picture = pixels.upright(reduced, orientation)
     if orientation >= 5:
         width, height = height, width
     return Picture(_frames(picture), width, height, image.format or "", warning, metadata)
@@ -209,9 +219,10 @@ def _open(data: bytes, min_side: int) -> Image.Image:
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
     if image.format in {"JPEG", "MPO"}:
-        # libjpeg scales by 1/2, 1/4, 1/8 while decoding, several times faster. Twice the encoder's side keeps
-        # the embedding's cosine to that of the full picture at 0.9995 (worst of 34 photos, built-in encoder).
-        image.draft(None, (2 * min_side, 2 * min_side))
+        # libjpeg scales by 1/2, 1/4, 1/8 while decoding; at 1/8 it takes the means of its blocks.
+        image.decodermaxblock = len(data) + 1  # all at once, not 64 KB
+        side = max(math.ceil(DRAFT * min_side), LOOK_SIDE)
+        image.draft(None, (side, side))
     return image
 
 
@@ -221,6 +232,31 @@ def _full_size(data: bytes, min_side: int, image: Image.Image) -> tuple[int, int
     if image.format in {"JPEG", "MPO"} and scale[0] > 1:
         return formats.jpeg_size(data) or (image.width * scale[0], image.height * scale[0])
     return image.size
+
+
+def _trim(image: Image.Image, full: tuple[int, int], side: int) -> Image.Image:
+    """Return a reduced picture without the part of a row or column by which its sides were rounded up.
+
+    It keeps the sides nearest to the exact ones that the encoder's scaling brings to the size it brings the
+    whole picture to. Otherwise the middle that is cropped lies a column off, which costs more (cosine 0.97)
+    than all that was reduced.
+    """
+    factor = round(max(full) / max(image.size))
+    if factor < 2 or min(image.size) <= side:
+        return image
+    exact = full[0] / factor, full[1] / factor
+    wanted, best = _long_side(full, side), (math.inf, image.size)
+    for width in range(image.width, max(side, image.width - 3), -1):
+        for height in range(image.height, max(side, image.height - 3), -1):
+            off = abs(width - exact[0]) + abs(height - exact[1])
+            if _long_side((width, height), side) == wanted and off < best[0]:
+                best = off, (width, height)
+    return image if best[1] == image.size else image.crop((0, 0, *best[1]))
+
+
+def _long_side(size: tuple[int, int], side: int) -> int:
+    """Return the long side once the short one is scaled to `side`, cut to whole pixels as encoders do."""
+    return int(side * max(size) / min(size))
 
 
 def _check_shape(width: int, height: int) -> None:

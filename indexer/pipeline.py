@@ -1,7 +1,8 @@
 """`index_folders`: from folders of pictures to rows and vectors, without losing work.
 
-scan (a thread) -> what is stale? (catalog) -> decode (spawned processes) -> encode (this thread, its runtime
-uses the cores) -> one transaction per batch -> sweep what is gone -> snapshot -> report.
+scan (a thread) -> what is stale? (catalog) -> decode (spawned processes) -> encode (a thread; its runtime
+uses the cores) -> one transaction per batch -> sweep what is gone -> snapshot -> report. This thread only
+hands on: whoever decodes or encodes never waits for the other, nor for a commit.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import numpy as np
 
 from encoders import Embeddings, Encoder, EncoderMismatchError, UsageError
 from indexer import snapshots as vector_files
+from indexer.encoding import Encoding
 from indexer.errors import storage_errors
 from indexer.ledger import FileUpdate, Ledger, NewContent
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
 from indexer.records import Failure, IndexReport, KnownFile, Look, Progress, Space
-from indexer.scan import Candidate, FolderProblem, minimal_roots
+from indexer.resources import default_workers
+from indexer.scan import Candidate, FolderProblem, kind_of, minimal_roots
 from indexer.scanner import Found, Scanner
 from indexer.sweep import Sightings, sweep
 from indexer.tables import signed
@@ -33,7 +36,8 @@ from indexer.workers import Decoded, DecodeFailure, DecodePool, DecodeTask, File
 COMMIT_ROWS = 256
 COMMIT_S = 1.0
 ENCODE_FRAMES = 32
-"""Frames in one encoder call: larger batches gain nothing on a CPU and hold the next commit back."""
+"""Frames in one call of an encoder that names no `batch_size`: more gain nothing on a CPU and hold the next
+commit back."""
 
 EncoderFor = Callable[[Space | None], Encoder]
 
@@ -104,11 +108,6 @@ def index_folders(
         lock.close()
 
 
-def default_workers() -> int:
-    """Return one decode process per core this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
 class _Run:
     """The state of one `index_folders` call."""
 
@@ -136,8 +135,9 @@ class _Run:
         """Hashes of embedded contents of the same size: perhaps it is one of these, renamed."""
         self.in_flight: dict[int, KnownFile | None] = {}
         """By task token."""
-        self.buffer: deque[Decoded] = deque()
-        self.buffered_frames = 0
+        self.encoding = Encoding(encoder, getattr(encoder, "batch_size", ENCODE_FRAMES))
+        self.encoding_now: set[bytes] = set()
+        """Contents that were handed to it and have not come back."""
         self.contents: list[NewContent] = []
         self.files: list[FileUpdate] = []
         self.fresh: set[bytes] = set()
@@ -160,22 +160,26 @@ class _Run:
         pool: DecodePool | None = None
         try:
             while not self.stop.is_set():
-                busy = bool(self.pending) or (pool is not None and pool.outstanding > 0)
+                decoding = bool(self.pending) or (pool is not None and pool.outstanding > 0)
+                busy = decoding or bool(self.encoding_now)
                 if scanner.finished and not busy:
                     break
                 self._take_scanned(scanner, wait=not busy)
                 if self.pending and pool is None:
                     pool = DecodePool(self.encoder.preprocess, workers=workers)
+                    self.encoding.on_done = pool.wake
                 if pool is not None:
                     self._pump(pool)
-                self._encode(at_least=ENCODE_FRAMES if pool is not None and pool.outstanding else 1)
+                    if not self.pending and not pool.outstanding:
+                        self._take_embeddings(self.encoding.take(0.2, flush=True))
                 self._commit_if_due()
                 self._tell(scanning=not scanner.finished)
             self.report.stopped = self.stop.is_set()
-            self._encode(at_least=1)
+            self._take_embeddings(self.encoding.close())
             self._commit()
         finally:
             scanner.close()
+            self.encoding.abandon()
             if pool is not None:
                 pool.close()
         if not self.report.stopped:
@@ -200,19 +204,22 @@ class _Run:
         self._measure_tail()
 
     def _pump(self, pool: DecodePool) -> None:
-        """Keep the workers fed and take in what they finish: until a batch is full, for at most 0.2 s."""
+        """Keep the workers fed and take in what they and the encoder finish, for at most 0.2 s."""
         until = time.monotonic() + 0.2
         while not self.stop.is_set():
-            while self.pending and pool.outstanding < pool.capacity:
+            while self.pending and pool.outstanding < pool.capacity and not self.encoding.full:
                 path = self.pending.popleft()
                 token, self.next_token = self.next_token, self.next_token + 1
                 self.in_flight[token] = self.known.pop(path, None)
                 pool.submit(DecodeTask(token, path, self.twins.pop(path, frozenset())))
             left = until - time.monotonic()
-            if not pool.outstanding or left <= 0 or self.buffered_frames >= ENCODE_FRAMES:
+            if left <= 0 or not (pool.outstanding or self.pending):
                 return
-            for result in pool.results(left):
-                self._take_result(result)
+            if pool.outstanding:
+                self._take_results(pool.results(left))
+                self._take_embeddings(self.encoding.take())
+            else:  # as much waits for the encoder as may
+                self._take_embeddings(self.encoding.take(left))
             self._commit_if_due()
 
     def _take_scanned(self, scanner: Scanner, *, wait: bool) -> None:
@@ -248,7 +255,7 @@ class _Run:
                 self.sightings.mark(row.id)
             info = candidate.stat
             if info is None or not stat_module.S_ISREG(info.st_mode):
-                reason = candidate.trouble or f"not a regular file ({_kind(info.st_mode if info else 0)})"
+                reason = candidate.trouble or f"not a regular file ({kind_of(info.st_mode if info else 0)})"
                 self._fail(candidate.path, reason, None if info is None else FileStat.of(info))
             elif row is not None and not self.verify and _same_identity(row, info):
                 if row.status != "failed":
@@ -272,7 +279,15 @@ class _Run:
 
     # -- results of decoding
 
-    def _take_result(self, result: Decoded | DecodeFailure) -> None:
+    def _take_results(self, results: list[Decoded | DecodeFailure]) -> None:
+        hashes = [result.content_hash for result in results if isinstance(result, Decoded)]
+        contents = self.ledger.contents_of(hashes) if hashes else {}
+        for result in results:
+            self._take_result(result, contents)
+
+    def _take_result(
+        self, result: Decoded | DecodeFailure, contents: dict[bytes, tuple[int, str | None]]
+    ) -> None:
         row = self.in_flight.pop(result.token, None)
         if isinstance(result, DecodeFailure):
             if result.vanished:
@@ -286,15 +301,15 @@ class _Run:
         if result.content_hash in self.fresh:
             self.followers.append(result)
             return
-        content = self.ledger.content_of(result.content_hash)
+        content = contents.get(result.content_hash)
         if content is not None:
             if result.look is not None:
                 self.looks[content[0]] = result.look
             self._attach(result, row, *content)
         else:
             self.fresh.add(result.content_hash)
-            self.buffer.append(result)
-            self.buffered_frames += len(result.pixels)
+            self.encoding_now.add(result.content_hash)
+            self.encoding.add(result)
 
     def _attach(self, result: Decoded, row: KnownFile | None, content_id: int, warning: str | None) -> None:
         """A file whose content is embedded already: a rename, a copy, a touch, or one that came back."""
@@ -322,20 +337,11 @@ class _Run:
 
     # -- encoding and writing
 
-    def _encode(self, at_least: int) -> None:
-        while self.buffer and self.buffered_frames >= at_least:
-            batch = [self.buffer.popleft()]
-            frames = len(batch[0].pixels)
-            while self.buffer and frames + len(self.buffer[0].pixels) <= ENCODE_FRAMES:
-                batch.append(self.buffer.popleft())
-                frames += len(batch[-1].pixels)
-            self.buffered_frames -= frames
-            vectors = self.encoder.encode_pixels(np.concatenate([result.pixels for result in batch]))
-            self.report.encoded += frames
-            start = 0
-            for result in batch:
-                self._take_embedded(result, vectors[start : start + len(result.pixels)])
-                start += len(result.pixels)
+    def _take_embeddings(self, embedded: list[tuple[Decoded, Embeddings]]) -> None:
+        for result, rows in embedded:
+            self.encoding_now.discard(result.content_hash)
+            self.report.encoded += len(rows)
+            self._take_embedded(result, rows)
 
     def _take_embedded(self, result: Decoded, rows: Embeddings) -> None:
         norms = np.linalg.norm(rows, axis=1)
@@ -360,7 +366,7 @@ class _Run:
             self._commit()
 
     def _commit(self) -> None:
-        waiting = {result.content_hash for result in self.buffer}
+        waiting = self.encoding_now
         ready = [result for result in self.followers if result.content_hash not in waiting]
         self.followers = [result for result in self.followers if result.content_hash in waiting]
         embedded = {content.hash for content in self.contents}
@@ -394,12 +400,3 @@ def _same_identity(row: KnownFile, info: os.stat_result) -> bool:
     return (row.size_bytes, row.mtime_ns, row.ctime_ns, row.inode, row.dev) == (
         info.st_size, info.st_mtime_ns, info.st_ctime_ns, signed(info.st_ino), signed(info.st_dev),
     )  # fmt: skip
-
-
-def _kind(mode: int) -> str:
-    names = (
-        ("a FIFO", stat_module.S_ISFIFO),
-        ("a socket", stat_module.S_ISSOCK),
-        ("a device", stat_module.S_ISCHR),
-    )
-    return next((name for name, test in names if test(mode)), "something else")

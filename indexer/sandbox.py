@@ -12,6 +12,7 @@ choose what the parent unpickles.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import hashlib
@@ -43,6 +44,7 @@ _OPEN_FLAGS: Final = os.O_RDONLY | sum(
 ATTEMPTS: Final = 4  # reads of a file that changes meanwhile: the first and three more
 BACK_OFF_S: Final = 0.05  # before the second read; doubles
 SNIFF_BYTES: Final = 64
+WHOLE_BYTES: Final = 64 * 2**20  # files up to this are read before they are looked at
 
 TRANSIENT: Final = frozenset(
     {
@@ -51,6 +53,9 @@ TRANSIENT: Final = frozenset(
     }
 )  # fmt: skip
 """What says nothing about the file: it is tried again on the next run."""
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 
 Decoder = Callable[..., Picture]
 Stat = list[int]  # size, mtime_ns, ctime_ns, inode, dev
@@ -125,13 +130,18 @@ def _read_once(path: bytes, limits: DecodeLimits) -> tuple[bytes | None, Stat, S
             raise FileProblem("empty file", before)
         if size > limits.max_file_bytes:
             raise FileProblem(f"too large (a file of {size / 1e9:,.1f} GB)", before)
-        head = os.read(descriptor, min(size, SNIFF_BYTES))
-        _reject_early(head, path, before)
-        parts, left = [head], size + 1 - len(head)
-        while left > 0 and (part := os.read(descriptor, left)):
-            parts.append(part)
-            left -= len(part)
-        data = b"".join(parts)
+        if size <= WHOLE_BYTES:  # one call, one copy
+            data = os.read(descriptor, size + 1)
+            _reject_early(data[:SNIFF_BYTES], path, before)
+        else:
+            data = os.read(descriptor, SNIFF_BYTES)
+            _reject_early(data, path, before)
+        if len(data) < size:
+            parts, left = [data], size + 1 - len(data)
+            while left > 0 and (part := os.read(descriptor, left)):
+                parts.append(part)
+                left -= len(part)
+            data = b"".join(parts)
         return (data if len(data) == size else None), before, _as_list(os.fstat(descriptor))
     finally:
         os.close(descriptor)
@@ -181,7 +191,7 @@ def process(
     setup: Setup,
     decoder: Decoder,
     announce: Callable[[Stat], None],
-) -> tuple[dict[str, Any], bytes]:
+) -> tuple[dict[str, Any], bytes | memoryview]:
     """Return the head and the body of the answer: pixels, or why there are none.
 
     Args:
@@ -199,7 +209,7 @@ def process(
         del data
         squares = [setup.preprocess(image) for _, image in picture.frames]
         look = look_of(picture.frames[0][1])
-        body = b"".join(np.ascontiguousarray(square).tobytes() for square in squares)
+        body = np.ascontiguousarray(squares[0]).data if len(squares) == 1 else np.stack(squares).data
         return {
             "kind": "decoded", "stat": stat, "hash": digest.hex(), "known": False,
             "shape": [len(picture.frames), setup.preprocess.size, setup.preprocess.size, 3],
@@ -247,6 +257,17 @@ def _stop_timers() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def _keep_freed_memory() -> None:
+    """Have the C library keep what a picture needed for the next one.
+
+    Giving it back and taking it again page by page is 8 % of a HEIC and 12 % of a PNG. glibc only.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        library.mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
+
+
 def main() -> None:
     """Answer tasks until the parent closes the pipe."""
     # Libraries print to descriptors 1 and 2; the answers go where no library writes.
@@ -260,6 +281,7 @@ def main() -> None:
     setup: Setup = pickle.loads(first[0])
     module, _, name = setup.decoder.partition(":")
     decoder: Decoder = getattr(importlib.import_module(module), name)
+    _keep_freed_memory()
     formats.openers()  # the plugins' imports belong to the start, not to a file's limits
     confine(setup.limits.memory_bytes, setup.parent)
     answer = _Answer(answers)
@@ -283,9 +305,8 @@ class _Answer:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
-    def __call__(self, head: dict[str, Any], body: bytes = b"") -> None:
-        text = json.dumps(head).encode()
-        for part in (FRAME.pack(len(text), len(body)) + text, body):
-            view = memoryview(part)
+    def __call__(self, head: dict[str, Any], body: bytes | memoryview = b"") -> None:
+        text, pixels = json.dumps(head).encode(), memoryview(body).cast("B")
+        for view in (memoryview(FRAME.pack(len(text), len(pixels)) + text), pixels):
             while view:
                 view = view[self.stream.write(view) :]

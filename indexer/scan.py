@@ -46,6 +46,16 @@ def is_candidate_name(name: bytes) -> bool:
     return dot >= 0 and name[dot:].lower().decode("latin-1") in IMAGE_SUFFIXES
 
 
+def kind_of(mode: int) -> str:
+    """Return what something that is no regular file is, in words."""
+    names = (
+        ("a FIFO", stat_module.S_ISFIFO),
+        ("a socket", stat_module.S_ISSOCK),
+        ("a device", stat_module.S_ISCHR),
+    )
+    return next((name for name, test in names if test(mode)), "something else")
+
+
 def is_skipped_folder(name: bytes) -> bool:
     return name.startswith(b".") or name in SKIPPED_FOLDERS
 

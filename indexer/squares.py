@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from encoders import Pixels, Preprocess
-from indexer.pipeline import default_workers
+from indexer.resources import default_workers
 from indexer.workers import Decoded, DecodePool, DecodeTask
 
 

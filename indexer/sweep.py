@@ -36,7 +36,10 @@ class Sightings:
 
     def count(self, path: bytes) -> None:
         """Take note that the walk met a candidate, known or not."""
-        root = next((root for root in self.roots if is_within(path, root)), b"")
+        if len(self.roots) == 1:
+            root = self.roots[0]  # where else
+        else:
+            root = next((root for root in self.roots if is_within(path, root)), b"")
         self._candidates[root] += 1
 
     def mark(self, file_id: int) -> None:

@@ -77,7 +77,7 @@ class DecodePool:
         self._changed = threading.Condition()
         self._waiting: deque[tuple[DecodeTask, int]] = deque()
         self._done: list[Outcome] = []
-        self._closing = False
+        self._closing = self._woken = False
         self._broken: BaseException | None = None
         self._slots = [_Slot(self) for _ in range(workers)]
         for slot in self._slots:
@@ -95,22 +95,29 @@ class DecodePool:
     def results(self, timeout_s: float) -> list[Outcome]:
         """Return what has come out since the last call; waits for one, at most `timeout_s` seconds.
 
-        Returns at once when nothing is outstanding.
+        Returns at once when nothing is outstanding, and when `wake` is called.
         Raises:
             WorkerStartError: no worker comes up; the installation is damaged.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not self._done and self.outstanding and self._broken is None:
+            while not (self._done or self._woken) and self.outstanding and self._broken is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             if self._broken is not None and not self._done:
                 raise WorkerStartError(str(self._broken)) from self._broken
+            self._woken = False
             done, self._done = self._done, []
             self.outstanding -= len(done)
             return done
+
+    def wake(self) -> None:
+        """Let `results` return, from another thread: something else is there for its caller."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     @property
     def worker_pids(self) -> list[int]:

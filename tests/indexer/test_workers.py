@@ -170,6 +170,15 @@ def test_results_wait_no_longer_than_asked(tmp_path: Path) -> None:
         assert 0.25 < time.monotonic() - start < 1.5
 
 
+def test_results_return_when_something_else_has_happened(tmp_path: Path) -> None:
+    with DecodePool(Preprocess(SIZE), workers=1, decoder=MISBEHAVING) as pool:
+        pool.submit(DecodeTask(0, os.fsencode(write(tmp_path, "hang.jpg"))))
+        threading.Timer(0.2, pool.wake).start()
+        start = time.monotonic()
+        assert pool.results(10) == []
+        assert time.monotonic() - start < 5
+
+
 # --- files that are no files ----------------------------------------------------------------------------
 
 
