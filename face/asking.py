@@ -305,17 +305,16 @@ def _answer(
     crop: Crop | None = None,
 ) -> None:
     """Open the index, ask, and deliver the answer."""
-    from indexer import Index
-    from search import Results, Searcher
+    from face.resident.kept import opened_index, searcher_of
+    from search import Results
 
-    with Index.open(index_folder(index_dir)) as opened:
+    with opened_index(index_folder(index_dir)) as opened:
         delivery.prepare(opened)
         if opened.space is None:
             results = Results(query, (), searched=0, left=0)
         else:
             choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
-            chosen = choose(opened.space)
-            searcher = Searcher(opened, chosen, cache_dir=encoder_cache())
+            searcher, chosen = searcher_of(opened, choose(opened.space), encoder_cache())
             ready = _loaded(
                 query, opened, searcher.image_size, offline=offline, exclude_self=exclude_self, crop=crop
             )
