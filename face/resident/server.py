@@ -74,7 +74,7 @@ class _Worker:
         self.client = self.deserted = None
 
     def end(self, *, kill: bool = False) -> None:
-        """Close our end: it leaves when it has answered, or at once when it is killed."""
+        """Close our end: it leaves when it has answered. One that is free holds nothing and may be killed."""
         self.release()
         self.control.close()
         if kill:
@@ -138,7 +138,7 @@ class Server:
                     os.unlink(self.path)
             self._listener.close()
             for worker in self._workers:
-                worker.end()
+                worker.end(kill=worker.free)
             os.close(self._lock)
 
     def _stop(self) -> None:
@@ -186,7 +186,11 @@ class Server:
             return
         worker.end()
         self._workers.remove(worker)
-        code = worker.process.wait()
+        try:
+            code = worker.process.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:  # on its way out, and stuck there
+            worker.process.kill()
+            code = worker.process.wait()
         if not worker.ready:
             self._failures += 1
         if code == STALE or self._failures >= _FAILURES:
@@ -218,7 +222,7 @@ class Server:
             if worker.deserted is not None and now - worker.deserted > _GRACE_S:
                 worker.process.kill()  # it hangs in a library; its end is heard
             elif worker.free and len(self._workers) > 1 and now - worker.since > _SPARE_S:
-                worker.end()
+                worker.end(kill=True)
                 worker.process.wait()
                 self._workers.remove(worker)
                 break
