@@ -31,8 +31,6 @@ BLOCK = 128
 _ROWS = 64  # of a product's input per square, kept to judge what 8 bits cost it
 HEADROOM = 1.1
 """What of a larger value than calibration showed still fits: a cut value costs more than a coarser scale."""
-HEADROOM = 1.1
-"""What of a larger value than calibration showed still fits: a cut value costs more than a coarser scale."""
 SMOOTH = (0.0, 0.5, 0.75)
 """How much of a channel's size goes from the activations into the weights; the best is kept per product."""
 _WORTH = 0.7

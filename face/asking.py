@@ -312,10 +312,11 @@ def _answer(
     exact: bool = False,
 ) -> None:
     """Open the index, ask, and deliver the answer."""
-    from indexer import Index
-    from search import Results, Searcher, list_files
+    from face.resident.kept import opened_index, searcher_of
+    from search import Results, list_files
 
-    with Index.open(index_folder(index_dir), remember=remembers_questions(), exact=exact) as opened:
+    folder = index_folder(index_dir)
+    with opened_index(folder, remember=remembers_questions(), exact=exact) as opened:
         delivery.prepare(opened)
         if opened.space is None:
             results = Results(query, (), searched=0, left=0)
@@ -323,8 +324,7 @@ def _answer(
             results = list_files(opened, query)  # conditions alone: no encoder
         else:
             choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
-            chosen = choose(opened.space)
-            searcher = Searcher(opened, chosen, cache_dir=encoder_cache())
+            searcher, chosen = searcher_of(opened, choose(opened.space), encoder_cache())
             ready = _loaded(
                 query, opened, searcher.image_size, offline=offline, exclude_self=exclude_self, crop=crop
             )

@@ -158,7 +158,7 @@ def test_words_are_understood_where_the_locale_knows_no_utf8(library: Pixseek) -
 
 def test_the_shell_can_complete_commands(library: Pixseek) -> None:
     bash = {"_PIXSEEK_COMPLETE": "complete_bash", "COMP_WORDS": "pixseek se", "COMP_CWORD": "1"}
-    assert library(environ=bash).stdout.split() == [b"search"]
+    assert library(environ=bash).stdout.split() == [b"search", b"serve"]
 
 
 def test_huge_k_is_no_error(library: Pixseek) -> None:

@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 import cli
+from face.program import program
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+APP = program()
 GROUPS = {
     group.name: {
         command.name or command.callback.__name__
         for command in group.typer_instance.registered_commands
         if command.callback
     }
-    for group in cli.app.registered_groups
+    for group in APP.registered_groups
     if group.name and group.typer_instance
 }
 COMMANDS = sorted(
-    {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    {command.name or command.callback.__name__ for command in APP.registered_commands if command.callback}
     | set(GROUPS)
 )
 

@@ -61,7 +61,7 @@ def decoded(
     """Yield each sample with its picture as the index sees it: upright, 8-bit sRGB.
 
     Args:
-        min_side: pixels the encoder reads; large photos may be decoded at a reduced scale above twice that.
+        min_side: pixels the encoder reads; large photos may be decoded at a reduced scale above 1.4 times it.
         say: told at the end how many could not be decoded.
     Raises:
         DatasetError: none could be decoded.
