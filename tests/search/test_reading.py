@@ -17,7 +17,7 @@ from indexer import Index, Taken
 from indexer.ledger import Ledger
 from indexer.lock import WriterLock
 from indexer.metadata import Metadata
-from indexer.vectors import publish
+from indexer.snapshots import publish
 from search import Query, Searcher, Term, Text, compose_query, list_files
 from search.reading import asked_words, read_ahead
 from tests.color import COLORS, ColorEncoder
