@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from encoders import UsageError, normalize
+from search import fusion
 from search.fusion import (
     Kind,
     Parts,
@@ -164,6 +165,12 @@ def test_what_is_pushed_away_ranks_lower() -> None:
 # --- candidates
 
 
+@pytest.fixture
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let candidates begin so small that a library of 3,000 has to be asked more than once."""
+    monkeypatch.setattr(fusion, "_LEAST_CANDIDATES", 256)
+
+
 def brute(images: np.ndarray):  # type: ignore[no-untyped-def]
     """Return `nearest` of a library held in memory, and how often it was asked for how many."""
     asked: list[int] = []
@@ -176,6 +183,7 @@ def brute(images: np.ndarray):  # type: ignore[no-untyped-def]
     return nearest, asked
 
 
+@pytest.mark.usefixtures("few_candidates")
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [3.0, 0.4], [1.0, 1.0, 1.0], [1.0, -1.0], [1.0, 1.0, -0.5]])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fusing_candidates_finds_what_fusing_the_whole_library_finds(seed: int, weights: list[float]) -> None:
@@ -217,6 +225,7 @@ def test_a_library_smaller_than_a_fetch_is_fused_whole() -> None:
 # --- words
 
 
+@pytest.mark.usefixtures("few_candidates")
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0], [1.0, -1.0]])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fusing_candidates_with_words_finds_what_fusing_the_whole_library_finds(

@@ -13,15 +13,8 @@ from encoders.builtin import BuiltinEncoder
 from indexer import tables
 from indexer.ledger import Ledger
 from indexer.lock import WriterLock
-
-try:
-    from indexer.snapshots import publish
-except ImportError:  # before format 3
-    from indexer.vectors import publish  # type: ignore[no-redef]
-try:
-    from indexer.tier_building import build_tier
-except ImportError:  # before format 3
-    build_tier = None
+from indexer.snapshots import publish
+from indexer.tier_building import build_tier
 
 FORMAT: int = tables.VERSION
 
@@ -38,8 +31,6 @@ def write_snapshot(folder: Path) -> None:
 
 def write_lists(folder: Path) -> bool:
     """Make the inverted lists of an index again; return whether it is large enough to have any."""
-    if build_tier is None:
-        return False
     lock = WriterLock(folder)
     with Ledger.open_or_create(folder) as ledger:
         space = ledger.space()
