@@ -8,9 +8,11 @@ Source: Jegou, Douze, Schmid 2011, Product Quantization for Nearest Neighbor Sea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,7 @@ class Tier:
 
         self._index = index
         self.record = record
-        # Of its own FAISS starts 32 threads a question that touch the lists ahead, 2 ms. And one core is
-        # enough: two that wait for each other at every barrier are slower wherever something else runs.
+        # Of its own FAISS starts 32 threads a question that touch the lists ahead, 2 ms.
         lists: Any = faiss.downcast_InvertedLists(index.invlists)
         lists.prefetch_nthread = 0
         self._mapped: npt.NDArray[np.uint8] = faiss.rev_swig_ptr(lists.ptr, lists.totsize)
@@ -87,7 +88,8 @@ class Tier:
         parameters.nprobe = probes or self.probes_for(k, among=bitmap is not None)
         if bitmap is not None:
             parameters.sel = faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bitmap))
-        _, found = self._index.search(query[None], wanted, params=parameters)
+        with _one_core():
+            _, found = self._index.search(query[None], wanted, params=parameters)
         self._touch(parameters.nprobe)
         places = np.sort(found[0][found[0] >= 0])
         return places, rows.at(places) @ query
@@ -136,6 +138,21 @@ def open_tier(folder: Path, record: TierRecord, space: Space) -> tuple[Tier | No
     if not sound or (index.d, index.ntotal, index.nlist) != (space.dim, record.count, record.lists):
         return None, f"{path.name}: not lists of this space"
     return Tier(index, record), None
+
+
+@contextlib.contextmanager
+def _one_core() -> Iterator[None]:
+    """Have FAISS use one core, in this thread only: it shares out one question among the cores where it looks
+    for more than 100 lists, and two that wait for each other at every barrier take 15 ms for what one does
+    in 0.8, wherever something else runs."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def release(mapped: npt.NDArray[np.uint8]) -> None:

@@ -230,6 +230,33 @@ def test_answers_stay_when_the_mapped_lists_are_let_go(index_dir: Path, monkeypa
     assert let_go[0] == lists_of(index_dir).stat().st_size
 
 
+def test_one_core_reads_the_lists_and_other_threads_keep_theirs(
+    index_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    faiss.omp_set_num_threads(3)
+    seen: list[int] = []
+    inside: list[int] = []
+    search = faiss.IndexIVFScalarQuantizer.search
+
+    def spied(self: object, *args: object, **options: object) -> object:
+        inside.append(faiss.omp_get_max_threads())
+        other = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
+        other.start()
+        other.join()
+        return search(self, *args, **options)
+
+    other_before: list[int] = []
+    before = threading.Thread(target=lambda: other_before.append(faiss.omp_get_max_threads()))
+    before.start()
+    before.join()
+    monkeypatch.setattr(faiss.IndexIVFScalarQuantizer, "search", spied)
+    with Index.open(index_dir) as index:
+        index.nearest(queries(1)[0], 10)
+    assert inside == [1]
+    assert seen == other_before
+    assert faiss.omp_get_max_threads() == 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is in memory")
 def test_what_is_let_go_is_no_longer_in_memory(tmp_path: Path):
     path = tmp_path / "large"
