@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -230,6 +230,8 @@ class Count(Protocol):
     def done(self) -> int: ...
     @property
     def scanning(self) -> bool: ...
+    @property
+    def listing(self) -> int: ...
 
 
 class Bar(Protocol):
@@ -241,10 +243,13 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
     """Return a callable that draws one bar on stderr: done of total, rate, time left.
 
     The total grows while folders are still being read. Nothing is drawn when `quiet`, nor when stderr is no
-    terminal. It is still seen inside `libraries_muted`.
+    terminal, but for a line when lists are begun. It is still seen inside `libraries_muted`.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda progress: None
+        return
+    if not sys.stderr.isatty():
+        yield _lists_noted(note)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
@@ -267,11 +272,29 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
     columns = (BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f}"), Rate(), Left())
     with stream, Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
         task = bar.add_task("", total=0, scanning=True)
+        note_lists = _lists_noted(lambda text: console.print("pixseek: " + text))
 
         def show(progress: Count) -> None:
+            note_lists(progress)
             bar.update(task, total=progress.total, completed=progress.done, scanning=progress.scanning)
 
         yield show
+
+
+def _lists_noted(say: Callable[[str], object]) -> Callable[[Count], None]:
+    """Return what says once that lists are being made: minutes in which no picture is counted."""
+    said = False
+
+    def look(progress: Count) -> None:
+        nonlocal said
+        if progress.listing and not said:
+            said = True
+            say(
+                f"making lists for fast questions over {count(progress.listing, 'frame')}; "
+                "Ctrl-C keeps all that was indexed"
+            )
+
+    return look
 
 
 class Work(Protocol):

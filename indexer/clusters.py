@@ -7,6 +7,7 @@ an hour, and an embedding is compared with a hundred centroids instead of ten th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,13 @@ class Clusters:
     centroids: Matrix
 
     @classmethod
-    def of(cls, rows: Matrix, lists: int, *, seed: int = 0) -> Clusters:
+    def of(
+        cls, rows: Matrix, lists: int, *, seed: int = 0, check: Callable[[], None] = lambda: None
+    ) -> Clusters:
         """Return `lists` centroids of a sample of embeddings, at least as many rows as lists.
 
+        Args:
+            check: called every second or so; what it raises ends the work.
         Source: Lloyd 1982; two levels as in Nister, Stewenius 2006, Scalable Recognition with a Vocabulary
         Tree.
         """
@@ -46,10 +51,10 @@ class Clusters:
         shares = _shares(counts, lists)
         groups, shares_kept = groups[shares > 0], shares[shares > 0]
         kept = np.flatnonzero(shares > 0)
-        centroids = [
-            _kmeans(rows[member == group], int(share), seed)
-            for group, share in zip(kept, shares_kept, strict=True)
-        ]
+        centroids = []
+        for group, share in zip(kept, shares_kept, strict=True):
+            check()
+            centroids.append(_kmeans(rows[member == group], int(share), seed))
         first = np.concatenate([[0], np.cumsum([len(part) for part in centroids])]).astype(np.int64)
         return cls(groups, first, np.concatenate(centroids))
 

@@ -187,7 +187,10 @@ class _Run:
             if vector_files.wants_publishing(self.base, self.tail, mid_run=False):
                 self._publish()
             self.lock.verify()
-            build_tier(self.ledger, self.space, self.encoder.encode_texts, stop=self.stop)
+            build_tier(
+                self.ledger, self.space, self.encoder.encode_texts, stop=self.stop,
+                on_start=lambda count: self._tell(scanning=False, listing=count),
+            )  # fmt: skip
             self.report.stopped = self.stop.is_set()
         self._tell(scanning=False)
 
@@ -387,12 +390,10 @@ class _Run:
                 self._publish()
         self.last_commit = time.monotonic()
 
-    def _tell(self, *, scanning: bool) -> None:
+    def _tell(self, *, scanning: bool, listing: int = 0) -> None:
         if self.on_progress is not None:
-            done = self.report
-            self.on_progress(
-                Progress(done.scanned, self.done, done.indexed, done.unchanged, done.failed, scanning)
-            )
+            so_far = self.report.scanned, self.done, self.report.indexed, self.report.unchanged
+            self.on_progress(Progress(*so_far, self.report.failed, scanning, listing))
 
 
 def _same_identity(row: KnownFile, info: os.stat_result) -> bool:

@@ -238,7 +238,12 @@ class IndexStatus:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far `index_folders` is. `total` grows while `scanning`."""
+    """How far `index_folders` is. `total` grows while `scanning`.
+
+    Attributes:
+        listing: of how many embeddings lists are being made (`indexer.tiers`), the last and a long step;
+            0 before and where none are.
+    """
 
     total: int
     done: int
@@ -246,6 +251,7 @@ class Progress:
     unchanged: int
     failed: int
     scanning: bool
+    listing: int = 0
 
 
 @dataclass(slots=True)

@@ -90,6 +90,7 @@ def build_tier(
     encode_texts: Callable[[Sequence[str]], Matrix],
     *,
     stop: threading.Event | None = None,
+    on_start: Callable[[int], None] | None = None,
 ) -> TierRecord | None:
     """Make lists where they pay and name them in the catalog; the caller holds the writer's lock.
 
@@ -97,6 +98,7 @@ def build_tier(
     Args:
         encode_texts: the encoder's. Sentences lie far from pictures and need more lists.
         stop: when set, the work ends and nothing was made; the next run begins again.
+        on_start: told of how many embeddings lists are made, before that begins; not where none are.
     Raises:
         IndexStorageError.
     """
@@ -106,6 +108,8 @@ def build_tier(
     rows, _ = open_snapshot(ledger.folder, record, space)
     if rows is None:
         return None
+    if on_start is not None:
+        on_start(len(rows))
     queries = _queries(ledger, space, rows, encode_texts(everyday_sentences()))
     found: list[TierRecord | BaseException] = []
     cut = stop or threading.Event()
@@ -157,11 +161,8 @@ def _build(
         if stop.is_set():
             raise Stopped
 
-    sample = rows.at(np.arange(min(len(rows), _TRAINING_ROWS), dtype=np.int64) * len(rows) // min(
-        len(rows), _TRAINING_ROWS
-    ))  # fmt: skip
-    check()
-    clusters = Clusters.of(sample, min(list_count(len(rows)), len(sample)))
+    sample = _training_rows(rows, check)
+    clusters = Clusters.of(sample, min(list_count(len(rows)), len(sample)), check=check)
     check()
     index = _empty(space.dim, clusters, sample)
     del sample
@@ -188,6 +189,16 @@ def _build(
         len(queries.vectors), queries.own,
     )  # fmt: skip
     return _measured(ledger, space, rows, made, queries, exact, check)
+
+
+def _training_rows(rows: Rows, check: Callable[[], None]) -> Matrix:
+    count = min(len(rows), _TRAINING_ROWS)
+    places = np.arange(count, dtype=np.int64) * len(rows) // count
+    sample = np.empty((count, rows.codes.shape[1] // 2), np.float32)
+    for start in range(0, count, 8_192):  # on a slow disk a second
+        check()
+        sample[start : start + 8_192] = rows.at(places[start : start + 8_192])
+    return sample
 
 
 def _slabs(rows: Rows, check: Callable[[], None]) -> Iterator[tuple[int, Matrix]]:
@@ -314,8 +325,7 @@ def _measured(
         raise OSError(5, f"what was just written cannot be read: {trouble}")
     probes, found = 1, (0.0, 0.0)
     for probes in _steps(made.lists):
-        check()
-        found = _recall(tier, rows, queries, right, probes)
+        found = _recall(tier, rows, queries, right, probes, check)
         if found[0] >= RECALL:
             break
     return replace(made, probes=probes, recall_at_10=found[0], recall_at_100=found[1])
@@ -330,11 +340,17 @@ def _steps(lists: int) -> list[int]:
 
 
 def _recall(
-    tier: tiers.Tier, rows: Rows, queries: Queries, right: npt.NDArray[np.int64], probes: int
+    tier: tiers.Tier,
+    rows: Rows,
+    queries: Queries,
+    right: npt.NDArray[np.int64],
+    probes: int,
+    check: Callable[[], None],
 ) -> tuple[float, float]:
     """Return (recall@10, recall@100), each of the kind of query that has the lowest."""
     near, far = np.empty(len(queries.vectors)), np.empty(len(queries.vectors))
     for number, query in enumerate(queries.vectors):
+        check()
         _, scores = tier.nearest(query, _HITS, rows, probes=probes)
         # Twins share a score: what counts is how good the answer is, not which twin.
         best = right[number][right[number] >= 0]

@@ -39,6 +39,7 @@ from indexer import (
 )  # fmt: skip
 from indexer.functions import register_functions
 from tests.indexer.catalogs import DIM, content, shown_at, write
+from tests.indexer.conftest import Library
 
 PLACES = [
     (48.86, 2.35),
@@ -302,6 +303,14 @@ def test_no_filter_leaves_all(index: Index):
     chosen = index.select(None)
     assert (chosen.files, chosen.total) == (len(FILES), len(FILES))
     assert index.select(None) is chosen
+
+
+def test_files_that_have_no_picture_are_not_counted(library: Library):
+    library.fill(5)
+    (library.photos / "broken.jpg").write_bytes(b"no picture")
+    library.index()
+    with Index.open(library.index_dir) as opened:
+        assert (opened.status().failed, opened.select(None).total) == (1, 5)
 
 
 def test_only_the_last_filters_are_remembered(index: Index):

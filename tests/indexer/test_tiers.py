@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import shutil
@@ -211,6 +212,69 @@ def test_questions_find_what_the_catalog_promises(index_dir: Path):
         assert index.warnings == []
 
 
+def test_answers_stay_when_the_mapped_lists_are_let_go(index_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    with Index.open(index_dir) as index:
+        before = [index.nearest(query, 10) for query in queries(20)]
+    let_go: list[int] = []
+    release = tiers.release
+
+    def seen(mapped: np.ndarray) -> None:
+        assert mapped.ctypes.data % mmap.PAGESIZE == 0
+        let_go.append(mapped.nbytes)
+        release(mapped)
+
+    monkeypatch.setattr(tiers, "_MOST_MAPPED_BYTES", 10_000)
+    monkeypatch.setattr(tiers, "release", seen)
+    with Index.open(index_dir) as index:
+        assert [index.nearest(query, 10) for query in queries(20)] == before
+    assert let_go[0] == lists_of(index_dir).stat().st_size
+
+
+def test_one_core_reads_the_lists_and_other_threads_keep_theirs(
+    index_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    faiss.omp_set_num_threads(3)
+    seen: list[int] = []
+    inside: list[int] = []
+    search = faiss.IndexIVFScalarQuantizer.search
+
+    def spied(self: object, *args: object, **options: object) -> object:
+        inside.append(faiss.omp_get_max_threads())
+        other = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
+        other.start()
+        other.join()
+        return search(self, *args, **options)
+
+    other_before: list[int] = []
+    before = threading.Thread(target=lambda: other_before.append(faiss.omp_get_max_threads()))
+    before.start()
+    before.join()
+    monkeypatch.setattr(faiss.IndexIVFScalarQuantizer, "search", spied)
+    with Index.open(index_dir) as index:
+        index.nearest(queries(1)[0], 10)
+    assert inside == [1]
+    assert seen == other_before
+    assert faiss.omp_get_max_threads() == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what is in memory")
+def test_what_is_let_go_is_no_longer_in_memory(tmp_path: Path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(64 << 20))
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        array = np.frombuffer(mapped, np.uint8)
+
+        def shared_pages() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[2])
+
+        assert not array.any()
+        full = shared_pages()
+        tiers.release(array[100:])
+        assert full - shared_pages() > array.nbytes // mmap.PAGESIZE * 0.9
+        assert not array.any()
+        del array
+
+
 def test_scores_are_those_of_the_exact_answer(index_dir: Path):
     with Index.open(index_dir) as index:
         for query in queries(5):
@@ -329,17 +393,36 @@ def test_stop_leaves_nothing_and_the_next_run_makes_them(tmp_path: Path):
     assert make_lists(folder) is not None
 
 
+def test_stop_is_heard_between_any_two_groups_of_lists():
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise tier_building.Stopped
+
+    rows = normalize(np.random.default_rng(2).standard_normal((4_000, DIM)).astype(np.float32))
+    with pytest.raises(tier_building.Stopped):
+        Clusters.of(rows, 64, check=check)
+    assert calls == 3
+
+
 def test_index_makes_lists_at_its_end_and_status_tells(tmp_path: Path):
     from tests.indexer.conftest import Library
 
     library = Library(tmp_path)
     tiers.FROM_ROWS = 40  # put back by `small`
     library.fill(50)
-    library.index()
+    told: list[int] = []
+    library.index(on_progress=lambda progress: told.append(progress.listing))
+    assert max(told) == 50, "a person is told before the long step begins"
     assert lists_of(library.index_dir)
     with Index.open(library.index_dir) as index:
         assert index.status().tier is not None
-    library.index()
+    told.clear()
+    library.index(on_progress=lambda progress: told.append(progress.listing))
+    assert set(told) == {0}, "nothing has changed"
     assert check(library.index_dir).ok
 
 
