@@ -69,6 +69,10 @@ def _asked(arguments: list[str], *, debug: bool) -> int:
     from face import terminal
     from face.program import command
 
+    if arguments and arguments[0] in client.COMMANDS:
+        from face.headstart import load_numpy
+
+        load_numpy()
     try:
         returned = command(arguments)(args=arguments, prog_name="pixseek", standalone_mode=False)
         return returned if isinstance(returned, int) else 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from face.headstart import begun_encoder
 from indexer import Space, index_folders
 from search import Picture, Query, Term, Text
 from tests.color import ColorEncoder, draw
+from tests.conftest import ROOT
 
 WORDS = Query((Term(Text("a red picture")),))
 
@@ -102,3 +106,24 @@ def test_weights_that_are_damaged_are_said_where_they_are_used(tmp_path: Path) -
     assert begun is not None
     with pytest.raises(EncoderDamagedError, match="sha256"):
         begun.encode_texts(["red"])
+
+
+def numpy_threads(environ: dict[str, str]) -> list[str]:
+    """Return how often numpy's OpenBLAS may use a thread, and what its variable is afterwards."""
+    code = (
+        "import os; from face.headstart import load_numpy; load_numpy(); import numpy; "
+        "big = numpy.ones((2000, 2000), 'f'); big @ big; "
+        "print(len(os.listdir('/proc/self/task')), os.environ.get('OPENBLAS_NUM_THREADS'))"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=kept | environ, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one thread")
+def test_numpy_has_one_thread_unless_told_otherwise() -> None:
+    assert numpy_threads({}) == ["1", "None"]
+    assert numpy_threads({"OPENBLAS_NUM_THREADS": "2"}) == ["2", "2"]
