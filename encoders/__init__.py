@@ -31,7 +31,14 @@ from encoders.errors import (
     UsageError,
 )
 from encoders.openclip import quiet
-from encoders.registry import AutoChoice, EncoderInfo, list_encoders, load_encoder, resolve_auto
+from encoders.registry import (
+    AutoChoice,
+    EncoderInfo,
+    list_encoders,
+    load_encoder,
+    ready_encoder,
+    resolve_auto,
+)
 from encoders.specs import RUNTIMES, Runtime
 from encoders.trainable import Trainable
 from encoders.trials import Choice, Trial
@@ -64,6 +71,7 @@ __all__ = [
     "measure_runtimes",
     "normalize",
     "quiet",
+    "ready_encoder",
     "resolve_auto",
     "write_adapter",
 ]

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from encoders import hub, published, sources
 from encoders.adapter import is_adapter, read_adapter
 from encoders.base import Encoder
-from encoders.builtin import BuiltinEncoder, is_builtin_folder
+from encoders.builtin import BuiltinEncoder, builtin_folder, is_builtin_folder
 from encoders.errors import (
     EncoderDamagedError,
     EncoderError,
     EncoderUnavailableError,
     RuntimeUnavailableError,
+    UsageError,
 )
 from encoders.onnx_runtime import CONFIG, OnnxEncoder
 from encoders.specs import Runtime, Spec, parse_spec
@@ -139,6 +140,23 @@ def load_encoder(
 
     runtimes = runtimes_of(base, parsed, store, allow_pickle, offline)
     return MeasuredEncoder(runtimes, None if runtime == "auto" else runtime, on_wait)
+
+
+def ready_encoder(spec: str, *, cache_dir: Path) -> Encoder | None:
+    """Return what `load_encoder(spec)` would, where that takes milliseconds: built in, or exported before.
+
+    None for any other, and where something is in the way: `load_encoder` says what.
+    """
+    with contextlib.suppress(EncoderError, UsageError, OSError, KeyError, TypeError):
+        if (folder := builtin_folder(spec)) is not None:
+            parsed = parse_spec(spec)
+            return BuiltinEncoder(None if parsed.kind == "builtin" else folder, spec=parsed.text)
+        parsed, store = parse_spec(spec), Store(cache_dir)
+        entry = store.recall(parsed.text)
+        if entry is not None and not entry.get("failed") and parsed.kind != "dir":
+            found = entry["fingerprint"]
+            return OnnxEncoder(store.onnx_dir(found), spec=parsed.text, fingerprint=found)
+    return None
 
 
 def resolve_auto(*, cache_dir: Path, offline: bool = False) -> AutoChoice:

@@ -312,10 +312,12 @@ def _answer(
     exact: bool = False,
 ) -> None:
     """Open the index, ask, and deliver the answer."""
-    from face.resident.kept import opened_index, searcher_of
+    from face.headstart import begun_encoder
+    from face.resident.kept import keeps, opened_index, searcher_of
     from search import Results, list_files
 
     folder = index_folder(index_dir)
+    begun = None if keeps() else begun_encoder(folder, spec, query, encoder_cache())
     with opened_index(folder, remember=remembers_questions(), exact=exact) as opened:
         delivery.prepare(opened)
         if opened.space is None:
@@ -323,7 +325,7 @@ def _answer(
         elif not (spec or query.terms or query.like or query.unlike):
             results = list_files(opened, query)  # conditions alone: no encoder
         else:
-            choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline)
+            choose = encoder_chooser(spec, allow_pickle=allow_pickle, offline=offline, begun=begun)
             searcher, chosen = searcher_of(opened, choose(opened.space), encoder_cache())
             ready = _loaded(
                 query, opened, searcher.image_size, offline=offline, exclude_self=exclude_self, crop=crop

@@ -204,12 +204,18 @@ def folder_bytes(name: str) -> bytes:
 
 
 def encoder_chooser(
-    asked: str | None, *, allow_pickle: bool, offline: bool, runtime: Runtime | None = None
+    asked: str | None,
+    *,
+    allow_pickle: bool,
+    offline: bool,
+    runtime: Runtime | None = None,
+    begun: Encoder | None = None,
 ) -> Callable[[Space | None], Encoder]:
     """Return what picks the encoder: the one asked for, else the index's own, else the best one here.
 
     Args:
         runtime: for many pictures; None for a question, which is answered by what opens soonest.
+        begun: taken where it is the one (`headstart`).
     """
 
     def choose(space: Space | None) -> Encoder:
@@ -225,6 +231,8 @@ def encoder_chooser(
                 if choice.notice:
                     terminal.note(choice.notice)
         assert spec is not None
+        if begun is not None and begun.spec == spec:
+            return begun
         loaded = load_encoder(
             spec,
             cache_dir=encoder_cache(),

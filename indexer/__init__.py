@@ -2,9 +2,9 @@
 
 Reading order. Errors: errors. A file becomes pixels, in a process of its own: formats, metadata, pixels,
 partial, raw, images, look, confinement, sandbox, outcomes, process, workers. What is there: scan, scanner.
-The truth: tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The cache:
-scanning, snapshots, tiers, vectors. Open for questions: filters, selection, rows, asked, index. The whole
-run: resources, encoding, sweep, clusters, tier_building, pipeline (`index_folders`). Looking after it:
+The truth: glance, tables, words, migrations, records, functions, database, catalog, lock, ledger, memory. The
+cache: scanning, snapshots, tiers, vectors. Open for questions: filters, selection, rows, asked, index. The
+whole run: resources, encoding, sweep, clusters, tier_building, pipeline (`index_folders`). Looking after it:
 salvage, upkeep (check, repair, prune, backup).
 """
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Under,
     )
     from indexer.formats import IMAGE_SUFFIXES
+    from indexer.glance import spec_of
     from indexer.images import DecodeLimits, ImageError, Picture, Region, decode, describe
     from indexer.index import Index
     from indexer.memory import forget_verdicts, remove_concept, save_concept, save_verdicts
@@ -74,6 +75,7 @@ _HOMES = {
         "Under",
     ),
     "formats": ("IMAGE_SUFFIXES",),
+    "glance": ("spec_of",),
     "images": ("DecodeLimits", "ImageError", "Picture", "Region", "decode", "describe"),
     "index": ("Index",),
     "memory": ("forget_verdicts", "remove_concept", "save_concept", "save_verdicts"),
@@ -149,6 +151,7 @@ __all__ = [
     "repair",
     "save_concept",
     "save_verdicts",
+    "spec_of",
     "to_rgb",
 ]
 

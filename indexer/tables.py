@@ -24,8 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )  # fmt: skip
 
-APPLICATION_ID = 0x70697873
-"""'pixs': tells our catalog from any other SQLite file."""
+from indexer.glance import APPLICATION_ID as APPLICATION_ID
+
 VERSION = 3
 """user_version written by this code; see `indexer.migrations`."""
 

@@ -85,6 +85,11 @@ def keep() -> Kept:
     return _kept
 
 
+def keeps() -> bool:
+    """Return whether what is opened in this process stays open."""
+    return _kept is not None
+
+
 @contextmanager
 def opened_index(folder: Path, *, remember: bool, exact: bool) -> Iterator[Index]:
     """Give an index for one question. Takes and raises what `Index.open` does."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import EncoderDamagedError, load_encoder
+from encoders import EncoderDamagedError, load_encoder, ready_encoder
 from encoders.onnx_runtime import OnnxEncoder
 from tests.encoders.conftest import Tiny, stills
 
@@ -91,6 +91,17 @@ def test_a_damaged_export_is_made_again_where_torch_and_weights_are(
     encoder = load_encoder(model.spec, cache_dir=cache)
     assert isinstance(encoder, OnnxEncoder)
     np.testing.assert_allclose(encoder.encode_texts(["a dog"]), before, atol=1e-6)
+
+
+def test_an_export_is_ready_as_long_as_it_is_whole(cache: Path, model: Tiny) -> None:
+    loaded = load_encoder(model.spec, cache_dir=cache)
+    ready = ready_encoder(model.spec, cache_dir=cache)
+    assert isinstance(ready, OnnxEncoder)
+    assert (ready.spec, ready.fingerprint) == (loaded.spec, loaded.fingerprint)
+    folder = export_folder(cache, model)
+    (folder / "text.onnx.data").write_bytes(b"")
+    assert ready_encoder(model.spec, cache_dir=cache) is None
+    assert folder.is_dir()  # `load_encoder` makes it again, and says so
 
 
 def test_a_copied_export_with_new_times_is_hashed_once_and_used(

@@ -19,6 +19,7 @@ from encoders import (
     list_encoders,
     load_encoder,
     published,
+    ready_encoder,
     resolve_auto,
     sources,
 )
@@ -295,3 +296,11 @@ def test_importing_the_door_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_ready_is_what_would_be_loaded(tmp_path: Path) -> None:
+    ready, loaded = ready_encoder("builtin", cache_dir=tmp_path), load_encoder("builtin", cache_dir=tmp_path)
+    assert ready is not None
+    assert (ready.spec, ready.fingerprint) == (loaded.spec, loaded.fingerprint)
+    for spec in ("auto", "ViT-B-32/openai", "no such spec", f"local-dir:{tmp_path}"):
+        assert ready_encoder(spec, cache_dir=tmp_path) is None
