@@ -25,6 +25,8 @@ EXIT_CODES = {
     "IndexStorageError": 14,
 }
 UNEXPECTED, USAGE, SOME_FAILED, DAMAGED, OUTPUT_FAILED = 1, 2, 3, 13, 14
+STOPPED = 128
+"""And the number of the signal."""
 
 
 def main() -> NoReturn:
@@ -50,6 +52,10 @@ def main() -> NoReturn:
     gc.set_threshold(200_000, 20, 20)
     code = _run(arguments or ["--help"], debug=debug)
     client.start_if_wished(arguments)
+    if code > STOPPED:
+        # A thread may still be inside a runtime, through which Python's own way out is not safe.
+        sys.stderr.flush()
+        os._exit(code)
     gc.freeze()
     completing = "_PIXSEEK_COMPLETE" in os.environ
     sys.exit(code if arguments or completing else USAGE)

@@ -86,6 +86,11 @@ class AdaptedEncoder:
         return int(getattr(self.base, "batch_size", DEFAULT_BATCH))
 
     @property
+    def preparing(self) -> bool:
+        """Whether the base is busy with something longer than a batch."""
+        return bool(getattr(self.base, "preparing", False))
+
+    @property
     def preprocess(self) -> Preprocess:
         """Picture to pixels, as the base does it."""
         return self.base.preprocess

@@ -89,6 +89,9 @@ class Encoder(Protocol):
     for it (`DEFAULT_BATCH` where absent); more are taken, too, in pieces. Every encoder of `load_encoder`
     may be called from several threads at once: one session is made, and calls do not mix. It gains
     nothing over one thread, because a call uses all of the encoder's threads.
+
+    And it may have `preparing: bool`: true while `encode_pixels` is busy with something longer than a batch
+    (trying what is fastest, loading it) that nobody who wants to stop has to wait for.
     """
 
     @property

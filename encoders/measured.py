@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from encoders.trials import Choice, Tower
 
 MEASURE_AFTER_S = 10.0
 """Seconds of encoding in float32 before anything is measured: who adds fifty photos never waits for it."""
+_BROKEN = (EncoderError, ImportError, RuntimeError, MemoryError, OSError)
+"""What other people's libraries raise when a runtime does not work here after all."""
 _KEPT = 32  # of the pictures that came, to calibrate with and check on beside drawn ones
 
 
@@ -49,6 +52,7 @@ class MeasuredEncoder:
         self._choice: Choice | None = None if self._settled else runtimes.recall()
         self._spent_s = 0.0
         self._seen: list[Pixels] = []
+        self._preparing = False
         self.notice: str | None = getattr(self._base, "notice", None)
 
     @property
@@ -87,6 +91,11 @@ class MeasuredEncoder:
         return int(getattr(self._tower or self._base, "batch_size", DEFAULT_BATCH))
 
     @property
+    def preparing(self) -> bool:
+        """Whether a call measures or loads a runtime now; a thread in it can be left at any time."""
+        return self._preparing
+
+    @property
     def calibration(self) -> Any:
         """What came with the encoder, None where nothing did."""
         return getattr(self._base, "calibration", None)
@@ -102,12 +111,18 @@ class MeasuredEncoder:
             if not self._settled:
                 self._settle(pixels)
             began = time.perf_counter()
-            if self._tower is None:
+            try:
+                rows = (
+                    self._base.encode_pixels(pixels)
+                    if self._tower is None
+                    else self._through(self._tower, pixels)
+                )
+            except EncoderError:
+                if self._tower is None or self._choice is None:  # a runtime that was asked for
+                    raise
+                self._runtimes.forget()
+                self._tower, self._runtime = None, str(getattr(self._base, "runtime", "onnx"))
                 rows = self._base.encode_pixels(pixels)
-            else:
-                step = self.batch_size
-                parts = [self._tower(pixels[i : i + step]) for i in range(0, len(pixels), step)]
-                rows = normalize(np.concatenate(parts)) if parts else np.zeros((0, self.dim), np.float32)
             self._spent_s += time.perf_counter() - began
             return rows
 
@@ -119,6 +134,12 @@ class MeasuredEncoder:
         """Return (len(texts), dim) unit rows; long texts are cut at the context length."""
         return self._base.encode_texts(texts)
 
+    def _through(self, tower: Tower, pixels: Pixels) -> Embeddings:
+        """Return (n, dim) unit rows of a runtime."""
+        step = self.batch_size
+        parts = [tower(pixels[i : i + step]) for i in range(0, len(pixels), step)]
+        return normalize(np.concatenate(parts)) if parts else np.zeros((0, self.dim), np.float32)
+
     def _settle(self, pixels: Pixels) -> None:
         """Measure, or change to what was measured, when it is time; keeps first pictures to measure with."""
         if self._choice is None:
@@ -129,17 +150,31 @@ class MeasuredEncoder:
             if self._on_wait is not None:
                 self._on_wait(f"measuring what runs {self.spec} fastest here; done once, half a minute")
             seen = np.concatenate(self._seen)[:_KEPT]
-            self._choice = self._runtimes.measure(self._runtimes.probes(seen))
             self._seen = []
+            try:
+                with self._prepared():
+                    self._choice = self._runtimes.measure(self._runtimes.probes(seen))
+            except _BROKEN:  # no memory for it, for one
+                self._settled = True
+                return
         if self._choice.runtime == self._runtime:
             self._settled = True
         elif self._spent_s >= self._choice.chosen.load_s:
             self._settled = True
             try:
-                self._tower = self._runtimes.open(self._choice.runtime)
+                with self._prepared():
+                    self._tower = self._runtimes.open(self._choice.runtime)
                 self._runtime = self._choice.runtime
                 if isinstance(self._base, OnnxEncoder):
                     self._base.release_images()
-            except EncoderError:
+            except _BROKEN:
                 # It ran when it was measured; what became of it since must not end a run that can go on.
                 self._runtimes.forget()
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        self._preparing = True
+        try:
+            yield
+        finally:
+            self._preparing = False

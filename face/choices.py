@@ -69,6 +69,14 @@ RuntimeName = Annotated[
         "--benchmark).",
     ),
 ]
+JudgedRuntime = Annotated[
+    Runtime | None,
+    typer.Option(
+        "--runtime",
+        help="Judge it as this runs its pictures (default: float32); auto: as pixseek index runs many.",
+        show_default=False,
+    ),
+]
 CaptionsField = Annotated[
     str, typer.Option("--captions-field", metavar="NAME", help="Where captions are: captions_zh for one.")
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,10 @@ from face.choices import (
     index_folder,
 )
 from face.interrupts import heard_signals
+
+if TYPE_CHECKING:
+    from encoders import Encoder
+    from indexer import Space
 
 SOME_FAILED = 3
 
@@ -54,17 +58,21 @@ def index(
     from indexer import IndexLockedError, index_folders
 
     paths = [folder_bytes(folder) for folder in folders]
+    choose = encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline, runtime=runtime)
     told = False
     with heard_signals() as stopping:
+
+        def load(space: Space | None) -> Encoder:
+            with stopping.nothing_to_keep():  # the first time it is exported, or a runtime made: a minute
+                return choose(space)
+
         while True:
             try:
                 with terminal.progress_bar(quiet=quiet or as_json) as show:
                     report = index_folders(
                         paths,
                         index_dir=index_folder(index_dir),
-                        encoder=encoder_chooser(
-                            encoder, allow_pickle=allow_pickle, offline=offline, runtime=runtime
-                        ),
+                        encoder=load,
                         workers=workers,
                         verify=verify,
                         retry_failed=retry_failed,

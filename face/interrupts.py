@@ -17,17 +17,31 @@ class Stopping:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.signal_number: int = signal.SIGINT
+        self._nothing_to_keep = False
 
     @property
     def exit_code(self) -> int:
         return 128 + self.signal_number
 
     def __call__(self, number: int) -> None:
+        if self._nothing_to_keep and not self.event.is_set():
+            terminal.restore()
+            terminal.note("stopped; run the same command again to go on")
+            os._exit(128 + number)
         if self.event.is_set():
             terminal.restore()
             os._exit(128 + number)  # committed work is safe by design; nothing else is worth waiting for
         self.signal_number = number
         self.event.set()
+
+    @contextmanager
+    def nothing_to_keep(self) -> Iterator[None]:
+        """Let the first signal leave at once: what is under way here can be killed and begun again."""
+        self._nothing_to_keep = True
+        try:
+            yield
+        finally:
+            self._nothing_to_keep = False
 
 
 @contextmanager

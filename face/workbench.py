@@ -17,6 +17,7 @@ from face.choices import (
     EncoderSpec,
     ImagesDir,
     IndexDir,
+    JudgedRuntime,
     Offline,
     encoder_cache,
     encoder_chooser,
@@ -165,6 +166,7 @@ def evaluate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the drawing and the intervals.")] = 0,
+    runtime: JudgedRuntime = None,
     as_json: AsJson = False,
     allow_pickle: AllowPickle = False,
     offline: Offline = False,
@@ -172,12 +174,12 @@ def evaluate(
     """Measure how well an encoder finds, classifies or describes pictures that have words."""
     from encoders import UsageError
 
-    choose = encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline)
+    choose = encoder_chooser(encoder, allow_pickle=allow_pickle, offline=offline, runtime=runtime)
     if source is None:
         from indexer import Index
         from training import evaluate_index
 
-        if images or captions or zero_shot or field != "captions":
+        if images or captions or zero_shot or field != "captions" or runtime is not None:
             raise UsageError("an index is judged by its own words; name a data set for these options")
         with Index.open(index_folder(index_dir)) as opened:
             chosen = choose(opened.space)

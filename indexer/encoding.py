@@ -85,27 +85,37 @@ class Encoding:
         """End after the batch that is being encoded and return what was embedded; the rest is dropped.
 
         Where no batch is on its way, one that waits is encoded first: a run that is stopped early has
-        something to keep.
+        something to keep. A batch before which the encoder is `preparing` is not waited for: it is dropped,
+        too, and the thread left to itself.
         """
         with self._changed:
             if self._waiting and not self._busy and not self._done and self._trouble is None:
                 self._flush = True
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: bool(self._done or self._trouble))
+                self._wait_for(lambda: bool(self._done or self._trouble))
             self._closing = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            self._wait_for(lambda: not self._busy)
         return self.take()
 
     def abandon(self) -> None:
         """Drop everything that waits; the thread ends after its batch."""
+        self.on_done = _nothing
         with self._changed:
             self._closing = True
             self._waiting.clear()
             self._changed.notify_all()
-        if self._thread is not None:
+        if self._thread is not None and not self._preparing:
             self._thread.join(timeout=5)
+
+    @property
+    def _preparing(self) -> bool:
+        return bool(getattr(self.encoder, "preparing", False))
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        """Wait, the condition held, until something is so or the encoder does what nobody waits for."""
+        while not ready() and not self._preparing:
+            self._changed.wait(0.1)
 
     # -- the thread
 

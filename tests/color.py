@@ -43,6 +43,9 @@ class ColorEncoder:
     def __init__(self, name: str = "color", delay_s: float = 0.0) -> None:
         self.name, self.delay_s = name, delay_s
         self.encoded = 0
+        self.prepares_after = 0
+        """Pictures after which the next batch is `preparing` for a minute; 0: never."""
+        self.preparing = False
 
     @property
     def spec(self) -> str:
@@ -71,6 +74,9 @@ class ColorEncoder:
         return Preprocess(size=16, mode="squash")
 
     def encode_pixels(self, pixels: Pixels) -> Embeddings:
+        if self.prepares_after and self.encoded >= self.prepares_after:
+            self.preparing = True
+            time.sleep(60)
         if self.delay_s:
             time.sleep(self.delay_s)
         self.encoded += len(pixels)
@@ -125,7 +131,10 @@ def replace_encoders() -> None:
 
     def load(spec: str, **options: Any) -> Any:
         if spec.startswith("color"):
-            return ColorEncoder(spec, float(os.environ.get("COLOR_DELAY_S", "0")))
+            time.sleep(float(os.environ.get("COLOR_LOAD_S", "0")))
+            encoder = ColorEncoder(spec, float(os.environ.get("COLOR_DELAY_S", "0")))
+            encoder.prepares_after = int(os.environ.get("COLOR_PREPARES_AFTER", "0"))
+            return encoder
         return real(spec, **options)
 
     def load_captioner(spec: str, **options: Any) -> Any:

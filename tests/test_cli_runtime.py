@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import cli
+from tests.color import draw
 from tests.encoders.conftest import Tiny, open_clip, tiny
 
 __all__ = ["open_clip", "tiny"]  # fixtures
@@ -62,6 +63,8 @@ def test_the_table_of_runtimes(run: Any, tiny: Callable[..., Tiny]) -> None:
         (("encoders", "--benchmark", "--encoder", "nonsense"), 2, "is not a spec"),
         (("index", ".", "--encoder", "builtin", "--runtime", "int8"), 12, "use --runtime auto"),
         (("index", ".", "--runtime", "warp"), 2, "warp"),
+        (("evaluate", ".", "--encoder", "builtin", "--runtime", "int8"), 12, "use --runtime auto"),
+        (("evaluate", "--runtime", "int8"), 2, "an index is judged by its own words"),
     ],
 )
 def test_what_cannot_be_ends_in_one_line(run: Any, words: tuple[str, ...], code: int, said: str) -> None:
@@ -69,3 +72,27 @@ def test_what_cannot_be_ends_in_one_line(run: Any, words: tuple[str, ...], code:
     assert ended == code
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_an_encoder_is_judged_as_a_runtime_runs_it(
+    run: Any, tiny: Callable[..., Tiny], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from encoders.measured import MeasuredEncoder
+
+    used: list[str] = []
+    plain = MeasuredEncoder.encode_pixels
+    monkeypatch.setattr(
+        MeasuredEncoder,
+        "encode_pixels",
+        lambda self, pixels: used.append(self.runtime) or plain(self, pixels),
+    )
+    for color in ("red", "blue"):
+        for mark in range(3):
+            draw(tmp_path / "set" / color / f"{mark}.png", color, mark=mark)
+    words = ("evaluate", str(tmp_path / "set"), "--encoder", tiny("vit").spec, "--offline", "--json")
+    for more, runtime in ((), None), (("--runtime", "torch"), None), (("--runtime", "auto"), "onnx"):
+        used.clear()
+        code, out, err = run(*words, *more)
+        assert code == 0, err
+        assert json.loads(out)
+        assert set(used) == ({runtime} if runtime else set())

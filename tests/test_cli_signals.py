@@ -24,15 +24,20 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
-def start_slow(pixseek: Pixseek, folder: Path) -> subprocess.Popen[bytes]:
+def default_signals() -> None:
+    """A shell that runs us in the background may have us ignore SIGINT."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start_slow(pixseek: Pixseek, folder: Path, **environ: str) -> subprocess.Popen[bytes]:
     """Start an index run of many seconds and return when something was committed."""
     process = pixseek.start(
         "index",
         folder,
-        environ={"COLOR_DELAY_S": "0.7"},
+        environ={"COLOR_DELAY_S": "0.7", **environ},
         stderr=subprocess.PIPE,
-        # A shell that runs us in the background may have us ignore SIGINT.
-        preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP)],
+        preexec_fn=default_signals,
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -82,6 +87,31 @@ def test_a_second_signal_leaves_within_a_second(pixseek: Pixseek, many: Path) ->
     assert b"Traceback" not in said
     assert json.loads(pixseek("check", "--json").stdout)["ok"]
     assert json.loads(pixseek("index", many, "--json").stdout)["failed"] == 0
+
+
+def test_a_signal_does_not_wait_until_an_encoder_is_measured(pixseek: Pixseek, many: Path) -> None:
+    process = start_slow(pixseek, many, COLOR_PREPARES_AFTER="96")
+    time.sleep(4 * 0.7)  # by now it prepares
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - started < 3
+    assert process.returncode == 130, said.decode()
+    assert b"96 of 400 done; run the same command again to go on" in said
+    assert json.loads(pixseek("check", "--json").stdout)["ok"]
+    assert json.loads(pixseek("index", many, "--json").stdout)["unchanged"] == 96
+
+
+def test_a_signal_does_not_wait_until_an_encoder_is_loaded(pixseek: Pixseek, many: Path) -> None:
+    process = pixseek.start(
+        "index", many, environ={"COLOR_LOAD_S": "60"}, stderr=subprocess.PIPE, preexec_fn=default_signals
+    )
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=3)
+    assert process.returncode == 143
+    assert said == b"pixseek: stopped; run the same command again to go on\n"
+    assert not pixseek.index.exists()
 
 
 def test_kill_loses_nothing_that_was_committed(pixseek: Pixseek, many: Path) -> None:

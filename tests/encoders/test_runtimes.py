@@ -381,6 +381,38 @@ def test_a_runtime_that_broke_since_is_forgotten_and_the_run_goes_on(clock: Any)
     assert fake.asked == ["open int8", "forget"]
 
 
+def test_a_runtime_that_fails_in_the_middle_is_left_for_float32(clock: Any) -> None:
+    fake = Fake(clock, CHOICE)
+    encoder = encoder_of(fake)
+    for _ in range(4):
+        encoder.encode_pixels(squares(2))
+    assert encoder.runtime == "int8"
+
+    def fail(pixels: Any) -> Any:
+        raise EncoderError("the int8 tower failed")
+
+    encoder._tower = fail  # type: ignore[assignment]
+    np.testing.assert_array_equal(encoder.encode_pixels(squares(2)), fake.base.encode_pixels(squares(2)))
+    assert fake.asked == ["open int8", "forget"]
+    assert encoder.runtime == "onnx"
+
+
+@pytest.mark.parametrize("error", [EncoderError("no"), MemoryError(), RuntimeError("no"), OSError(28, "no")])
+def test_what_cannot_be_measured_ends_no_run(clock: Any, error: Exception) -> None:
+    fake = Fake(clock, None)
+
+    def fail(_: Any) -> Choice:
+        assert encoder.preparing
+        raise error
+
+    fake.measure = fail  # type: ignore[method-assign]
+    encoder = encoder_of(fake)
+    for _ in range(15):
+        assert len(encoder.encode_pixels(squares(2))) == 2
+    assert not encoder.preparing
+    assert fake.asked == ["probes 22"]
+
+
 def test_onnx_chosen_changes_nothing(clock: Any) -> None:
     fake = Fake(clock, replace(CHOICE, runtime="onnx"))
     fake.base.runtime = "onnx"  # type: ignore[attr-defined]

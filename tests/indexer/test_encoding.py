@@ -115,6 +115,28 @@ def test_stopping_before_the_first_batch_keeps_what_waits() -> None:
     assert len(encoding.close()) == 3
 
 
+def test_stopping_does_not_wait_for_an_encoder_that_prepares() -> None:
+    encoder = Watched()
+    encoding = Encoding(encoder, batch=2)
+    for token in range(2):
+        encoding.add(picture(token))
+    deadline = time.monotonic() + 10
+    while not encoder.sizes:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    encoder.go.clear()
+    for token in range(2, 7):
+        encoding.add(picture(token))
+    time.sleep(0.1)
+    encoder.preparing = True
+    started = time.monotonic()
+    kept = encoding.close()
+    encoding.abandon()
+    assert time.monotonic() - started < 1
+    assert [each.token for each, _ in kept] == [0, 1]
+    encoder.go.set()
+
+
 def test_what_the_encoder_raises_reaches_the_caller() -> None:
     encoder = Watched()
     encoder.fails = True
