@@ -177,7 +177,7 @@ class Runtimes:
         known = self.recall()
         if known is not None and any(trial.runtime == runtime and trial.agrees for trial in known.trials):
             return tower
-        if runtime == "onnx":
+        if runtime == "onnx" or self._has_agreed(runtime):
             return tower
         squares, reference = self.probes()
         trial = attempt(runtime, lambda: tower, squares, reference)
@@ -187,7 +187,17 @@ class Runtimes:
                 f"{trial.overlap:.0%} of neighbours (needs {MIN_OVERLAP:.0%})"
             )
             raise self._cannot(runtime, why, "use --runtime auto")
+        with contextlib.suppress(OSError):
+            write_json(self._record(runtime), asdict(trial))
         return tower
+
+    def _has_agreed(self, runtime: Runtime) -> bool:
+        """Return whether a runtime that was asked for agreed before, on this machine with these versions."""
+        record = read_json(self._record(runtime))
+        try:
+            return record is not None and Trial(**record).agrees
+        except TypeError:
+            return False
 
     def _attempt(self, runtime: Runtime, squares: Pixels, reference: Embeddings, rate: float) -> Trial:
         """Return the trial of a runtime; what fails is why it cannot run."""
@@ -215,10 +225,12 @@ class Runtimes:
     def _int8_folder(self) -> Path:
         return self.store.root / "int8" / self.base.fingerprint
 
-    def _record(self) -> Path:
+    def _record(self, runtime: Runtime | None = None) -> Path:
+        """Return the file of what was measured, or of one runtime that was asked for and agreed."""
         about = {"machine": machine.description(), "recipe": RECIPE, "source": self.source}
         key = hashlib.sha256(canonical(about)).hexdigest()[:16]
-        return self.store.root / "runtimes" / f"{self.base.fingerprint}-{key}.json"
+        name = "-".join(filter(None, (self.base.fingerprint, key, runtime)))
+        return self.store.root / "runtimes" / f"{name}.json"
 
 
 class _BaseTower:
