@@ -293,6 +293,46 @@ def test_a_runtime_that_was_asked_for_is_compared_once(
     assert runtimes.recall() is None
 
 
+def test_a_runtime_whose_trial_ends_the_process_is_not_tried_for_ever(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> Any:
+        raise SystemExit  # and nothing is tidied up, see below
+
+    monkeypatch.setattr(
+        Runtimes, "why_not", lambda self, runtime: None if runtime == "bf16" else ("no", "no")
+    )
+    monkeypatch.setattr(Runtimes, "open", killed)
+    set_tries = Runtimes._set_tries
+    monkeypatch.setattr(
+        Runtimes,
+        "_set_tries",
+        lambda self, runtime, tries: set_tries(self, runtime, tries) if tries else None,
+    )
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            runtimes.measure()
+    choice = runtimes.measure()
+    assert choice.runtime == "onnx"
+    assert runtimes.recall() == choice
+    (bf16,) = (trial for trial in choice.trials if trial.runtime == "bf16")
+    assert "ended 3 times" in str(bf16.why_not)
+    monkeypatch.setattr(Runtimes, "_set_tries", set_tries)
+    with pytest.raises(SystemExit):
+        runtimes.measure(afresh=True)
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Any:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(Runtimes, "why_not", lambda *_: None)
+    with pytest.raises(RuntimeUnavailableError, match=r"failed to map segment.*use --runtime auto"):
+        replace(runtimes, build=broken).checked("torch")
+
+
 # --- when it pays
 
 
