@@ -16,6 +16,8 @@ Importing this door imports numpy, and neither Pillow, torch, open_clip, transfo
 
 from __future__ import annotations
 
+import os
+
 from encoders.adapter import AdaptedEncoder, write_adapter
 from encoders.base import Embeddings, Encoder, Pixels, Preprocess, normalize
 from encoders.benchmark import measure_runtimes
@@ -42,6 +44,10 @@ from encoders.registry import (
 from encoders.specs import RUNTIMES, Runtime
 from encoders.trainable import Trainable
 from encoders.trials import Choice, Trial
+
+# onnxruntime 1.32 for Linux otherwise writes an id of the machine into the person's cache as soon as it is
+# imported, collects what it was used for and sends it to its maker.
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "RUNTIMES",

@@ -52,4 +52,4 @@ def measure_runtimes(
     if on_wait is not None:
         on_wait(f"measuring what runs {base.spec} fastest here")
     store = Store(cache_dir)
-    return runtimes_of(base, parse_spec(base.spec), store, allow_pickle, offline).measure()
+    return runtimes_of(base, parse_spec(base.spec), store, allow_pickle, offline).measure(afresh=True)

@@ -14,14 +14,12 @@ from PIL import Image
 from encoders.base import DEFAULT_BATCH, Embeddings, Pixels, Preprocess, normalize
 from encoders.errors import EncoderError
 from encoders.onnx_runtime import OnnxEncoder, check_pixels, encode_in_batches
-from encoders.runtimes import Runtimes
+from encoders.runtimes import BROKEN, Runtimes
 from encoders.specs import Runtime
 from encoders.trials import Choice, Tower
 
 MEASURE_AFTER_S = 10.0
 """Seconds of encoding in float32 before anything is measured: who adds fifty photos never waits for it."""
-_BROKEN = (EncoderError, ImportError, RuntimeError, MemoryError, OSError)
-"""What other people's libraries raise when a runtime does not work here after all."""
 _KEPT = 32  # of the pictures that came, to calibrate with and check on beside drawn ones
 
 
@@ -154,7 +152,7 @@ class MeasuredEncoder:
             try:
                 with self._prepared():
                     self._choice = self._runtimes.measure(self._runtimes.probes(seen))
-            except _BROKEN:  # no memory for it, for one
+            except (EncoderError, *BROKEN):  # no memory for it, for one
                 self._settled = True
                 return
         if self._choice.runtime == self._runtime:
@@ -167,7 +165,7 @@ class MeasuredEncoder:
                 self._runtime = self._choice.runtime
                 if isinstance(self._base, OnnxEncoder):
                     self._base.release_images()
-            except _BROKEN:
+            except (EncoderError, *BROKEN):
                 # It ran when it was measured; what became of it since must not end a run that can go on.
                 self._runtimes.forget()
 

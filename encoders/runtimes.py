@@ -38,7 +38,11 @@ FAST_ENOUGH = 1000.0
 """Squares per second beyond which nothing else is tried: pictures are not decoded faster."""
 GAIN = 1.1
 """How much faster than onnx another must be: noise is not a reason."""
+BROKEN = (ImportError, RuntimeError, MemoryError, OSError)
+"""What another's library raises that is broken, or too large for the memory."""
 _PROBES = 64
+_TRIES = 3  # a person may stop two of them
+_AGAIN = "pixseek encoders --benchmark"
 _OPENVINO = 'pip install "pixseek[openvino]"'
 
 
@@ -119,6 +123,8 @@ class Runtimes:
             return TorchTower(self.build(), device, dtype, self.threads)
         except EncoderError as error:
             raise self._cannot(runtime, str(error), "use --runtime auto") from error
+        except BROKEN as error:
+            raise self._cannot(runtime, _clause(error), "use --runtime auto") from error
 
     def probes(self, seen: Pixels | None = None) -> tuple[Pixels, Embeddings]:
         """Return squares, drawn ones and up to as many `seen`, and their embeddings in float32."""
@@ -129,13 +135,19 @@ class Runtimes:
             squares = np.concatenate([half, squares[len(half) :]])
         return squares, self.base.encode_pixels(squares)
 
-    def measure(self, probes: tuple[Pixels, Embeddings] | None = None) -> Choice:
-        """Return the choice after trying every runtime that can run, and remember it: half a minute or so."""
+    def measure(self, probes: tuple[Pixels, Embeddings] | None = None, *, afresh: bool = False) -> Choice:
+        """Return the choice after trying every runtime that can run, and remember it: half a minute or so.
+
+        Args:
+            afresh: also those during whose trials pixseek ended `_TRIES` times.
+        """
         squares, reference = probes or self.probes()
         first: Runtime = "torch" if self.graph is None else "onnx"
         trials = [attempt(first, lambda: _BaseTower(self.base), squares, None)]
         for runtime in RUNTIMES:
             if runtime not in (first, "torch"):
+                if afresh:
+                    self._set_tries(runtime, 0)
                 trials.append(self._attempt(runtime, squares, reference, trials[0].rate))
         # Once more: what else ran while the first one was measured must not decide.
         again = attempt(first, lambda: _BaseTower(self.base), squares, None)
@@ -177,7 +189,7 @@ class Runtimes:
         known = self.recall()
         if known is not None and any(trial.runtime == runtime and trial.agrees for trial in known.trials):
             return tower
-        if runtime == "onnx":
+        if runtime == "onnx" or self._has_agreed(runtime):
             return tower
         squares, reference = self.probes()
         trial = attempt(runtime, lambda: tower, squares, reference)
@@ -187,7 +199,17 @@ class Runtimes:
                 f"{trial.overlap:.0%} of neighbours (needs {MIN_OVERLAP:.0%})"
             )
             raise self._cannot(runtime, why, "use --runtime auto")
+        with contextlib.suppress(OSError):
+            write_json(self._record(runtime), asdict(trial))
         return tower
+
+    def _has_agreed(self, runtime: Runtime) -> bool:
+        """Return whether a runtime that was asked for agreed before, on this machine with these versions."""
+        record = read_json(self._record(runtime))
+        try:
+            return record is not None and Trial(**record).agrees
+        except TypeError:
+            return False
 
     def _attempt(self, runtime: Runtime, squares: Pixels, reference: Embeddings, rate: float) -> Trial:
         """Return the trial of a runtime; what fails is why it cannot run."""
@@ -196,6 +218,11 @@ class Runtimes:
         reason = self.why_not(runtime)
         if reason is not None:
             return Trial(runtime, reason[0])
+        # A kernel that is out of memory ends us without a word, and would so whenever this is tried.
+        tries = self._tries(runtime)
+        if tries >= _TRIES:
+            return Trial(runtime, f"pixseek ended {tries} times while it was tried; to try it: {_AGAIN}")
+        self._set_tries(runtime, tries + 1)
         try:
             if runtime == "int8":
                 self.open(runtime, (squares, reference))  # made first: that is no part of loading it
@@ -203,8 +230,23 @@ class Runtimes:
         except EncoderError as error:
             why = error.why if isinstance(error, RuntimeUnavailableError) else str(error)
             return Trial(runtime, why)
-        except (ImportError, RuntimeError, MemoryError) as error:  # another's library, broken or too large
-            return Trial(runtime, " ".join(f"{type(error).__name__}: {error}".split())[:160])
+        except BROKEN as error:
+            return Trial(runtime, _clause(error))
+        finally:
+            self._set_tries(runtime, 0)
+
+    def _tries(self, runtime: Runtime) -> int:
+        """Return how often in a row pixseek ended, however, while it tried a runtime."""
+        found = (read_json(self._record(f"{runtime}-tries")) or {}).get("tries")
+        return found if isinstance(found, int) else 0
+
+    def _set_tries(self, runtime: Runtime, tries: int) -> None:
+        path = self._record(f"{runtime}-tries")
+        with contextlib.suppress(OSError):
+            if tries:
+                write_json(path, {"tries": tries})
+            else:
+                path.unlink(missing_ok=True)
 
     def _cannot(self, runtime: str, why: str, remedy: str) -> RuntimeUnavailableError:
         return RuntimeUnavailableError(self.base.spec, runtime, why, remedy)
@@ -215,10 +257,16 @@ class Runtimes:
     def _int8_folder(self) -> Path:
         return self.store.root / "int8" / self.base.fingerprint
 
-    def _record(self) -> Path:
+    def _record(self, of: str | None = None) -> Path:
+        """Return the file of what was measured; or of a runtime: that it agreed, how often it was tried."""
         about = {"machine": machine.description(), "recipe": RECIPE, "source": self.source}
         key = hashlib.sha256(canonical(about)).hexdigest()[:16]
-        return self.store.root / "runtimes" / f"{self.base.fingerprint}-{key}.json"
+        name = "-".join(filter(None, (self.base.fingerprint, key, of)))
+        return self.store.root / "runtimes" / f"{name}.json"
+
+
+def _clause(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 class _BaseTower:

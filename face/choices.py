@@ -211,6 +211,19 @@ def folder_bytes(name: str) -> bytes:
     return os.fsencode(name)
 
 
+def encoder_spec(asked: str | None, of_index: str | None, *, offline: bool) -> str:
+    """Return the encoder asked for, else the index's own, else the best one here, with a note on why."""
+    from encoders import resolve_auto
+
+    spec = of_index if asked in (None, "auto") else asked
+    if spec is not None:
+        return spec
+    choice = resolve_auto(cache_dir=encoder_cache(), offline=offline)
+    if choice.notice:
+        terminal.note(choice.notice)
+    return choice.spec
+
+
 def encoder_chooser(
     asked: str | None,
     *,
@@ -219,7 +232,7 @@ def encoder_chooser(
     runtime: Runtime | None = None,
     begun: Encoder | None = None,
 ) -> Callable[[Space | None], Encoder]:
-    """Return what picks the encoder: the one asked for, else the index's own, else the best one here.
+    """Return what loads the encoder that `encoder_spec` picks, given the space of the index.
 
     Args:
         runtime: for many pictures; None for a question, which is answered by what opens soonest.
@@ -227,18 +240,9 @@ def encoder_chooser(
     """
 
     def choose(space: Space | None) -> Encoder:
-        from encoders import load_encoder, resolve_auto
+        from encoders import load_encoder
 
-        spec = asked
-        if spec in (None, "auto"):
-            if space is not None:
-                spec = space.spec
-            else:
-                choice = resolve_auto(cache_dir=encoder_cache(), offline=offline)
-                spec = choice.spec
-                if choice.notice:
-                    terminal.note(choice.notice)
-        assert spec is not None
+        spec = encoder_spec(asked, None if space is None else space.spec, offline=offline)
         if begun is not None and begun.spec == spec:
             return begun
         loaded = load_encoder(

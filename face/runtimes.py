@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from face import terminal
-from face.choices import encoder_cache, index_folder
+from face.choices import encoder_cache, encoder_spec, index_folder
 
 if TYPE_CHECKING:
     from encoders import Choice
@@ -16,16 +16,9 @@ def measure(
     spec: str | None, index_dir: Path | None, *, as_json: bool, allow_pickle: bool, offline: bool
 ) -> None:
     """Measure an encoder's runtimes and show the table: of the one named, else the index's, else auto's."""
-    from encoders import measure_runtimes, resolve_auto
+    from encoders import measure_runtimes
 
-    if spec is None:
-        spec = _of_index(index_dir)
-    if spec in (None, "auto"):
-        choice = resolve_auto(cache_dir=encoder_cache(), offline=offline)
-        spec = choice.spec
-        if choice.notice:
-            terminal.note(choice.notice)
-    assert spec is not None
+    spec = encoder_spec(spec, _of_index(index_dir) if spec is None else None, offline=offline)
     found = measure_runtimes(
         spec,
         cache_dir=encoder_cache(),

@@ -62,11 +62,16 @@ def circumstances() -> bytes:
         sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         [resource.getrlimit(getattr(resource, name)) for name in limits if hasattr(resource, name)],
         seen,
-        sorted((name, value) for name, value in os.environb.items() if name.startswith(_LOADING_BYTES)),
+        sorted(
+            (name, value)
+            for name, value in os.environb.items()
+            if name.startswith(_LOADING_BYTES) and name != _OURS
+        ),
     )  # fmt: skip
     return repr(same).encode("utf-8", "surrogateescape")
 
 
+_OURS = b"ORT_DISABLE_TELEMETRY"  # set in every process by the door of `encoders`
 _LOADING_BYTES = tuple(name.encode() for name in _LOADING)
 
 

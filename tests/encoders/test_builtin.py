@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -198,3 +199,15 @@ def test_recall_on_unseen_pictures() -> None:
     result = evaluate_dataset(DEV, BuiltinEncoder(), draws=1)
     assert (result.pictures, result.sentences) == (1000, 4995)  # five sentences were written twice
     assert result.value("text-to-image", "recall@10") >= 62
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="where onnxruntime reports is told by a variable on Linux"
+)
+def test_onnxruntime_writes_no_reports_of_its_use(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    code = "from encoders.builtin import BuiltinEncoder; BuiltinEncoder().encode_texts(['a dog'])"
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environ |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environ)
+    assert list(tmp_path.iterdir()) == []

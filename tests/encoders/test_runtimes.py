@@ -21,10 +21,10 @@ from encoders import RUNTIMES, Choice, EncoderError, RuntimeUnavailableError, Tr
 from encoders.measured import MEASURE_AFTER_S, MeasuredEncoder
 from encoders.probes import probe_squares
 from encoders.registry import runtimes_of
-from encoders.runtimes import Runtimes
+from encoders.runtimes import Runtimes, _BaseTower
 from encoders.specs import parse_spec
 from encoders.store import Store
-from encoders.trials import agreement
+from encoders.trials import agreement, attempt
 from tests.benchmarks.random_weights import put_outliers
 from tests.color import ColorEncoder
 from tests.encoders.conftest import Tiny, cosines
@@ -268,6 +268,69 @@ def test_a_runtime_that_was_asked_for_runs_from_the_first_picture(runtimes: Runt
     assert cosines(encoder.encode_pixels(squares), runtimes.base.encode_pixels(squares)).min() >= 0.99
     assert np.array_equal(encoder.encode_texts(["a dog"]), runtimes.base.encode_texts(["a dog"]))
     assert encoder.encode_pixels(squares[:0]).shape == (0, encoder.dim)
+
+
+def test_a_runtime_that_was_asked_for_is_compared_once(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def noted(runtime: str, *rest: Any) -> Trial:
+        tried.append(runtime)
+        return attempt(runtime, *rest)
+
+    monkeypatch.setattr(Runtimes, "open", lambda self, *_: _BaseTower(self.base))
+    monkeypatch.setattr("encoders.runtimes.attempt", noted)
+    runtimes.checked("bf16")
+    runtimes.checked("bf16")
+    assert tried == ["bf16"]
+    runtimes.checked("int8")
+    assert tried == ["bf16", "int8"]
+    for record in (b"", b"{}", b'{"runtime": "bf16", "cosine": 0.5, "overlap": 1.0}', b"[]", b'{"a": 1}'):
+        runtimes._record("bf16").write_bytes(record)
+        runtimes.checked("bf16")
+        assert tried.pop() == "bf16"
+    assert runtimes.recall() is None
+
+
+def test_a_runtime_whose_trial_ends_the_process_is_not_tried_for_ever(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> Any:
+        raise SystemExit  # and nothing is tidied up, see below
+
+    monkeypatch.setattr(
+        Runtimes, "why_not", lambda self, runtime: None if runtime == "bf16" else ("no", "no")
+    )
+    monkeypatch.setattr(Runtimes, "open", killed)
+    set_tries = Runtimes._set_tries
+    monkeypatch.setattr(
+        Runtimes,
+        "_set_tries",
+        lambda self, runtime, tries: set_tries(self, runtime, tries) if tries else None,
+    )
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            runtimes.measure()
+    choice = runtimes.measure()
+    assert choice.runtime == "onnx"
+    assert runtimes.recall() == choice
+    (bf16,) = (trial for trial in choice.trials if trial.runtime == "bf16")
+    assert "ended 3 times" in str(bf16.why_not)
+    monkeypatch.setattr(Runtimes, "_set_tries", set_tries)
+    with pytest.raises(SystemExit):
+        runtimes.measure(afresh=True)
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Any:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(Runtimes, "why_not", lambda *_: None)
+    with pytest.raises(RuntimeUnavailableError, match=r"failed to map segment.*use --runtime auto"):
+        replace(runtimes, build=broken).checked("torch")
 
 
 # --- when it pays
