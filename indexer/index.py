@@ -82,8 +82,12 @@ class Index:
         return cls(folder, Catalog.open(folder), remember=remember, exact=exact)
 
     def close(self) -> None:
-        """Let go of the files; what was asked is written down now, or not at all."""
+        """Let go of the files, and keep what was asked."""
         self._catalog.close()
+        self.keep_asked()
+
+    def keep_asked(self) -> None:
+        """Write down what was asked until now, where that is to be remembered (`open`)."""
         if self._asked and self.space is not None:
             asked.remember(self.folder, self.space, list(self._asked.values()))
             self._asked.clear()

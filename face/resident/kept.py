@@ -105,6 +105,7 @@ def opened_index(folder: Path, *, remember: bool, exact: bool) -> Iterator[Index
     except BaseException:
         _kept.forget_index()
         raise
+    opened.keep_asked()
     if opened.warnings:  # they belong to this question; another one has its own
         _kept.forget_index()
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ TABLE: list[tuple[int, list[Any], dict[str, Any]]] = [
     (0, ["search", "red", "--csv"], {}),
     (0, ["search", "red", "-0"], {}),
     (0, ["search", "red", "-green", "type:png", "--jsonl"], {}),
+    (0, ["search", "red", "--exact"], {}),
+    (0, ["search", "red"], {"environ": {"PIXSEEK_REMEMBER": "0"}}),
     (0, ["search", "taken:2023"], {}),
     (0, ["search", "asdf qwer zxcv"], {}),
     (0, ["search", "红色"], {}),
@@ -82,20 +85,37 @@ TABLE: list[tuple[int, list[Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "arguments", "options"), TABLE, ids=lambda value: str(value)[:40])
-def test_a_command_says_the_same_with_and_without(
-    home: Home, code: int, arguments: list[Any], options: dict[str, Any]
-) -> None:
-    (home.folder / "broken").mkdir(exist_ok=True)
-    (home.folder / "broken" / "catalog.sqlite").write_bytes(b"SQLite format 3\0" + bytes(500))
+def options_of(home: Home, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a row of the table as `Home.ask` takes them."""
     options = dict(options)
     if "cwd" in options:
         options["cwd"] = home.folder / options["cwd"]
     if "stdout" in options:
-        if not os.path.exists(options["stdout"]):
-            pytest.skip(f"{options['stdout']} is not on this system")
         options["stdout"] = os.open(options["stdout"], os.O_WRONLY)
-    assert both(home, *arguments, times=1, **options).code == code
+    return options
+
+
+@pytest.fixture(scope="module")
+def without(home: Home) -> Iterator[list[Future[Said]]]:
+    """What the commands of the table say without a helper, side by side: they take most of the time."""
+    (home.folder / "broken").mkdir()
+    (home.folder / "broken" / "catalog.sqlite").write_bytes(b"SQLite format 3\0" + bytes(500))
+
+    def ask(arguments: list[Any], options: dict[str, Any]) -> Said:
+        return home.ask(*arguments, **options_of(home, options))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield [pool.submit(ask, arguments, options) for _, arguments, options in TABLE]
+
+
+@pytest.mark.parametrize("row", range(len(TABLE)), ids=lambda row: str(TABLE[row])[:60])
+def test_a_command_says_the_same_with_and_without(home: Home, without: list[Future[Said]], row: int) -> None:
+    code, arguments, options = TABLE[row]
+    if not os.path.exists(options.get("stdout", "/")):
+        pytest.skip(f"{options['stdout']} is not on this system")
+    expected = without[row].result()
+    assert expected.code == code
+    assert home.ask_helper(*arguments, **options_of(home, options)) == expected
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "xterm"}, {"TERM": "xterm-kitty", "COLUMNS": "40"}], ids=str)
