@@ -58,7 +58,8 @@ def _show(found: Choice) -> None:
                 f"{trial.rate:.1f}",
                 f"{trial.cosine:.4f}",
                 f"{trial.overlap:.1%}",
-                terminal.size(trial.memory_bytes),
+                # A tower that was open before, or took memory another had left, is not seen to grow.
+                terminal.size(trial.memory_bytes) if trial.memory_bytes >= 1 << 20 else "-",
                 f"{trial.load_s:.1f} s",
             )
         )

@@ -230,8 +230,6 @@ class Count(Protocol):
     def done(self) -> int: ...
     @property
     def scanning(self) -> bool: ...
-    @property
-    def listing(self) -> int: ...
 
 
 class Bar(Protocol):
@@ -287,10 +285,11 @@ def _lists_noted(say: Callable[[str], object]) -> Callable[[Count], None]:
 
     def look(progress: Count) -> None:
         nonlocal said
-        if progress.listing and not said:
+        listing = getattr(progress, "listing", 0)  # indexing makes lists, judging and learning do not
+        if listing and not said:
             said = True
             say(
-                f"making lists for fast questions over {count(progress.listing, 'frame')}; "
+                f"making lists for fast questions over {count(listing, 'frame')}; "
                 "Ctrl-C keeps all that was indexed"
             )
 
