@@ -259,7 +259,8 @@ class _Seen:
 def _doubts(best: float) -> tuple[str, ...]:
     if best >= DOUBTFUL:
         return ()
-    return (f"nothing in this library probably matches well (best: {best:.0%}); these are the nearest",)
+    line = f"nothing in this library probably matches well (best: {100 * best:.0f} %); these are the nearest"
+    return (line,)
 
 
 def _runs_dry(admitted: Sequence[Found], kept: Sequence[Found]) -> bool:
