@@ -20,8 +20,8 @@ from indexer import tables as t
 from indexer import words
 from indexer.ledger import Ledger
 from indexer.lock import WriterLock
-from indexer.snapshots import publish
 from tests.benchmarks.asking import CAMERAS, CLUSTERS, NEARNESS, SUBJECTS
+from tests.benchmarks.suite.storing import write_snapshot
 
 CHUNK = 50_000
 
@@ -109,12 +109,7 @@ def main() -> None:
         make_rows(folder, rows, encoder)
         print(f"catalog of {rows:,} pictures: {time.perf_counter() - began:.0f} s", flush=True)
     began = time.perf_counter()
-    lock = WriterLock(folder)
-    with Ledger.open_or_create(folder) as ledger:
-        space = ledger.space()
-        assert space is not None
-        publish(ledger, space)
-    lock.close()
+    write_snapshot(folder)
     print(f"snapshot: {time.perf_counter() - began:.0f} s", flush=True)
 
 
